@@ -1,0 +1,455 @@
+//! Answers: what the workers send, as HTTP/1.1 to the client; and those that the edge gives by itself.
+
+use std::os::fd::OwnedFd;
+
+use trivet_http::h1::Version;
+use trivet_http::h1::response::{self, ResponseName};
+use trivet_wire::frame::{FrameHeader, Malformed, Response, UNKNOWN, flag};
+
+use crate::connection::{FileOut, Phase};
+use crate::exchange::{Framing, Place};
+use crate::log;
+use crate::net::Net;
+
+/// An answer's head and a body up to this leave in one buffer; a larger body leaves from where it is.
+const JOINED_BODY_BYTES: usize = 8 * 1024;
+
+/// Fields of an answer that the edge gives by itself.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Own<'a> {
+    pub(crate) retry_after: Option<u32>,
+    /// Instead of the usual text.
+    pub(crate) body: Option<&'a str>,
+    /// No further request on this connection.
+    pub(crate) close: bool,
+}
+
+impl Net {
+    /// Begins and ends the answer with a page of the edge's own. The exchange is over for its client.
+    pub(crate) fn answer_own(&mut self, xkey: u32, status: u16, own: Own<'_>) {
+        let Some(x) = self.exchanges.table.get_mut(xkey) else { return };
+        let Some(key) = x.connection else { return };
+        let draining = self.draining;
+        let Some(c) = self.connections.get_mut(key) else { return };
+        // Who still waits for `100 Continue` may send the body or not: what comes next would be anybody's guess.
+        c.close |= own.close || draining || !x.keep_alive || x.owes_continue;
+        x.status = status;
+        x.head_sent = true;
+        let mut out = std::mem::take(&mut self.out);
+        out.clear();
+        let text;
+        let body = if let Some(body) = own.body {
+            body
+        } else {
+            let id = String::from_utf8_lossy(x.request_id());
+            let about = if id.is_empty() { String::new() } else { format!("request id: {id}\n") };
+            text = format!("{status} {}\n{about}", response::reason(status));
+            &text
+        };
+        response::status_line(&mut out, Version::Http11, status, None);
+        out.extend_from_slice(b"Content-Type: text/plain; charset=utf-8\r\nContent-Length: ");
+        out.extend_from_slice(response::decimal(body.len() as u64, &mut [0; 20]));
+        out.extend_from_slice(b"\r\n");
+        if let Some(seconds) = own.retry_after {
+            out.extend_from_slice(b"Retry-After: ");
+            out.extend_from_slice(response::decimal(seconds.into(), &mut [0; 20]));
+            out.extend_from_slice(b"\r\n");
+        }
+        out.extend_from_slice(&self.tail);
+        if !x.request_id().is_empty() {
+            out.extend_from_slice(b"X-Request-Id: ");
+            out.extend_from_slice(x.request_id());
+            out.extend_from_slice(b"\r\n");
+        }
+        connection_field(&mut out, c.close, x.http_1_0);
+        out.extend_from_slice(b"\r\n");
+        if !x.is_head {
+            out.extend_from_slice(body.as_bytes());
+            x.body_sent = body.len() as u64;
+        }
+        let alive = self.write(key, &[&out], false);
+        self.out = out;
+        if alive {
+            self.complete(xkey);
+        }
+    }
+
+    /// Refuses a request that could not be read (or must not be): answers and closes.
+    pub(crate) fn refuse(&mut self, key: u32, status: u16, reason: &'static str) {
+        let xkey = match self.connections.get(key).and_then(|c| c.exchange) {
+            Some(xkey) => xkey,
+            None => self.exchange(key),
+        };
+        if self.config.log_debug {
+            let peer = self
+                .connections
+                .get(key)
+                .map(|c| String::from_utf8_lossy(c.ip_text.as_bytes()).into_owned())
+                .unwrap_or_default();
+            log::debug("refused a request", &[("status", &status), ("reason", &reason), ("peer", &peer)]);
+        }
+        if let Some(c) = self.connections.get_mut(key) {
+            // What follows cannot be told from a body: it must never be read as a request.
+            c.readable = true;
+        }
+        self.answer_own(xkey, status, Own { close: true, ..Own::default() });
+    }
+
+    /// The answer is complete: logs it, lets the connection go on.
+    pub(crate) fn complete(&mut self, xkey: u32) {
+        self.log_exchange(xkey, 0);
+        let Some(x) = self.exchanges.table.get_mut(xkey) else { return };
+        let Some(key) = x.connection.take() else { return };
+        let over = x.place == Place::Here;
+        if over {
+            self.free_exchange(xkey);
+        }
+        if let Some(c) = self.connections.get_mut(key) {
+            c.exchange = None;
+        }
+        self.next_request(key);
+    }
+
+    /// Sends `100 Continue` if the client still waits for it.
+    pub(crate) fn continue_if_owed(&mut self, xkey: u32) -> bool {
+        let Some(x) = self.exchanges.table.get_mut(xkey) else { return false };
+        if !std::mem::take(&mut x.owes_continue) || x.head_sent {
+            return true;
+        }
+        let Some(key) = x.connection else { return false };
+        self.write(key, &[b"HTTP/1.1 100 Continue\r\n\r\n"], false)
+    }
+
+    /// An informational head from the app.
+    pub(crate) fn on_informational(&mut self, xkey: u32, payload: &[u8]) -> Result<(), Malformed> {
+        let mut copy = std::mem::take(&mut self.copy);
+        copy.clear();
+        copy.extend_from_slice(payload);
+        let parsed = Response::parse(&copy);
+        if let (Ok(r), Some(x)) = (&parsed, self.exchanges.table.get(xkey))
+            && let Some(key) = x.connection
+            && !x.head_sent
+            && !x.http_1_0
+            && (102..200).contains(&r.status)
+        {
+            let mut out = std::mem::take(&mut self.out);
+            out.clear();
+            response::status_line(&mut out, Version::Http11, r.status, Some(r.reason));
+            for (name, value) in r.fields() {
+                if response::valid_name(name)
+                    && response::valid_value(value)
+                    && response::response_name(name) == ResponseName::Other
+                {
+                    field(&mut out, name, value);
+                }
+            }
+            out.extend_from_slice(b"\r\n");
+            self.write(key, &[&out], false);
+            self.out = out;
+        }
+        let result = parsed.map(drop);
+        self.copy = copy;
+        result
+    }
+
+    /// The answer's head. The payload is shared memory: it is copied once and only the copy is read.
+    pub(crate) fn on_head(
+        &mut self,
+        xkey: u32,
+        header: FrameHeader,
+        payload: &[u8],
+    ) -> Result<(), Malformed> {
+        let mut copy = std::mem::take(&mut self.copy);
+        copy.clear();
+        copy.extend_from_slice(payload);
+        let result = self.head_from(xkey, header, &copy);
+        self.copy = copy;
+        result
+    }
+
+    #[inline]
+    fn head_from(&mut self, xkey: u32, header: FrameHeader, payload: &[u8]) -> Result<(), Malformed> {
+        let r = Response::parse(payload)?;
+        let end = header.flags & flag::END != 0;
+        let Some(x) = self.exchanges.table.get_mut(xkey) else { return Ok(()) };
+        let Some(key) = x.connection else { return Ok(()) };
+        if x.head_sent {
+            return Err(Malformed("a second head"));
+        }
+        if r.status < 200 {
+            return Err(Malformed("an informational status as the final one"));
+        }
+        if r.status == 500 && r.fields().next().is_none() && r.body.is_empty() && end {
+            self.answer_own(xkey, 500, Own::default());
+            return Ok(());
+        }
+        let Some(c) = self.connections.get_mut(key) else { return Ok(()) };
+        let bodiless = x.is_head || response::is_bodiless(r.status);
+        let close = !x.keep_alive || self.draining || c.close || x.owes_continue;
+        let declared = r.body_bytes;
+        let inline = r.body.len() as u64;
+        x.framing = if bodiless {
+            Framing::None
+        } else if declared != UNKNOWN {
+            Framing::Length(declared)
+        } else if end {
+            Framing::Length(inline)
+        } else if x.http_1_0 {
+            Framing::Close
+        } else {
+            Framing::Chunked
+        };
+        c.close = close || x.framing == Framing::Close;
+        x.status = r.status;
+        x.head_sent = true;
+        x.owes_continue = false;
+
+        let mut out = std::mem::take(&mut self.out);
+        out.clear();
+        response::status_line(
+            &mut out,
+            Version::Http11,
+            r.status,
+            if r.reason.is_empty() { None } else { Some(r.reason) },
+        );
+        let (mut date, mut server, mut id) = (false, false, false);
+        let mut bad = false;
+        for (name, value) in r.fields() {
+            match response::response_name(name) {
+                ResponseName::Other => id |= name.len() == 12 && name.eq_ignore_ascii_case(b"x-request-id"),
+                ResponseName::Date => date = true,
+                ResponseName::Server => server = true,
+                _ => continue,
+            }
+            bad |= !(response::valid_name(name) && response::valid_value(value));
+            field(&mut out, name, value);
+        }
+        if bad {
+            self.out = out;
+            return Err(Malformed("a field that HTTP does not allow"));
+        }
+        match x.framing {
+            Framing::Length(n) => content_length(&mut out, n),
+            Framing::Chunked => out.extend_from_slice(b"Transfer-Encoding: chunked\r\n"),
+            Framing::None if declared != UNKNOWN && r.status != 204 => content_length(&mut out, declared),
+            Framing::None | Framing::Close => {}
+        }
+        match (date, server) {
+            (false, false) => out.extend_from_slice(&self.tail),
+            (true, false) => out.extend_from_slice(b"Server: trivet\r\n"),
+            (false, true) => {
+                out.extend_from_slice(&self.tail[..self.tail.len() - b"Server: trivet\r\n".len()]);
+            }
+            (true, true) => {}
+        }
+        if !id {
+            out.extend_from_slice(b"X-Request-Id: ");
+            out.extend_from_slice(x.request_id());
+            out.extend_from_slice(b"\r\n");
+        }
+        connection_field(&mut out, c.close, x.http_1_0);
+        out.extend_from_slice(b"\r\n");
+        if let Some(log) = &self.log {
+            log.capture(x, r.fields());
+        }
+
+        if !end {
+            // The first bytes of the body are likely to follow in the same turn.
+            self.write(key, &[&out], true);
+            self.out = out;
+            return Ok(());
+        }
+        let body = match &mut x.framing {
+            Framing::None => &[][..],
+            Framing::Length(left) => {
+                let body = &r.body[..r.body.len().min(usize::try_from(*left).unwrap_or(usize::MAX))];
+                *left -= body.len() as u64;
+                body
+            }
+            Framing::Chunked | Framing::Close => r.body,
+        };
+        x.body_sent = body.len() as u64;
+        let short = matches!(x.framing, Framing::Length(left) if left > 0);
+        let alive = if body.len() <= JOINED_BODY_BYTES {
+            out.extend_from_slice(body);
+            self.write(key, &[&out], false)
+        } else {
+            self.write(key, &[&out, body], false)
+        };
+        self.out = out;
+        if alive {
+            self.end_of_body(xkey, short);
+        }
+        Ok(())
+    }
+
+    /// Bytes of the body, straight from shared memory into the socket.
+    pub(crate) fn on_data(
+        &mut self,
+        xkey: u32,
+        header: FrameHeader,
+        payload: &[u8],
+    ) -> Result<(), Malformed> {
+        let end = header.flags & flag::END != 0;
+        let Some(x) = self.exchanges.table.get_mut(xkey) else { return Ok(()) };
+        x.received += payload.len() as u64;
+        if x.received > x.granted {
+            return Err(Malformed("more than was granted"));
+        }
+        let Some(key) = x.connection else { return Ok(()) };
+        if !x.head_sent {
+            return Err(Malformed("a body before its head"));
+        }
+        let mut size = [0; 18];
+        let last: &[u8] = if end { b"\r\n0\r\n\r\n" } else { b"\r\n" };
+        let mut short = false;
+        let alive = match &mut x.framing {
+            Framing::None => true,
+            Framing::Length(left) => {
+                let take = payload.len().min(usize::try_from(*left).unwrap_or(usize::MAX));
+                *left -= take as u64;
+                short = end && *left > 0;
+                x.body_sent += take as u64;
+                take == 0 || self.write(key, &[&payload[..take]], false)
+            }
+            Framing::Chunked if payload.is_empty() => !end || self.write(key, &[response::LAST_CHUNK], false),
+            Framing::Chunked => {
+                x.body_sent += payload.len() as u64;
+                let size = response::chunk_header(payload.len(), &mut size);
+                self.write(key, &[size, payload, last], false)
+            }
+            Framing::Close => {
+                x.body_sent += payload.len() as u64;
+                self.write(key, &[payload], false)
+            }
+        };
+        if alive {
+            self.credits.push(xkey);
+            if end {
+                self.end_of_body(xkey, short);
+            }
+        }
+        Ok(())
+    }
+
+    /// The body is complete.
+    pub(crate) fn on_end(&mut self, xkey: u32) -> Result<(), Malformed> {
+        let Some(x) = self.exchanges.table.get_mut(xkey) else { return Ok(()) };
+        let Some(key) = x.connection else { return Ok(()) };
+        if !x.head_sent {
+            return Err(Malformed("an end without a head"));
+        }
+        let short = matches!(x.framing, Framing::Length(left) if left > 0);
+        let alive = x.framing != Framing::Chunked || self.write(key, &[response::LAST_CHUNK], false);
+        if alive {
+            self.end_of_body(xkey, short);
+        }
+        Ok(())
+    }
+
+    fn end_of_body(&mut self, xkey: u32, short: bool) {
+        if short {
+            self.on_abort(xkey);
+        } else {
+            self.complete(xkey);
+        }
+    }
+
+    /// The answer cannot be finished: cuts the connection, so that the part is not taken for the whole.
+    pub(crate) fn on_abort(&mut self, xkey: u32) {
+        let Some(x) = self.exchanges.table.get_mut(xkey) else { return };
+        let reset = x.framing == Framing::Close;
+        let Some(key) = x.connection.take() else { return };
+        let over = x.place == Place::Here;
+        self.log_exchange(xkey, 0);
+        if over {
+            self.free_exchange(xkey);
+        }
+        if let Some(c) = self.connections.get_mut(key) {
+            c.exchange = None;
+            if !reset {
+                // What the app did give should arrive; the missing end tells the rest.
+                c.close = true;
+                c.phase = Phase::Flush;
+                c.body = crate::connection::BodyRest::None;
+                c.readable = false;
+                c.input = Vec::new();
+                if !self.flush(key) {
+                    return;
+                }
+            }
+        }
+        if reset {
+            self.cut(key, true);
+        } else {
+            self.next_request(key);
+        }
+    }
+
+    /// A file as (the next part of) the body.
+    pub(crate) fn on_file(
+        &mut self,
+        xkey: u32,
+        header: FrameHeader,
+        file: OwnedFd,
+        offset: u64,
+        length: u64,
+    ) -> Result<(), Malformed> {
+        let end = header.flags & flag::END != 0;
+        let Some(x) = self.exchanges.table.get_mut(xkey) else { return Ok(()) };
+        let Some(key) = x.connection else { return Ok(()) };
+        if !x.head_sent {
+            return Err(Malformed("a file before its head"));
+        }
+        let mut size = [0; 18];
+        let mut length = length;
+        let (mut before, mut after): (&[u8], &'static [u8]) = (b"", b"");
+        match &mut x.framing {
+            Framing::None => length = 0,
+            Framing::Length(left) => {
+                length = length.min(*left);
+                *left -= length;
+            }
+            Framing::Chunked if length > 0 => {
+                before = response::chunk_header(length as usize, &mut size);
+                after = if end { b"\r\n0\r\n\r\n" } else { b"\r\n" };
+            }
+            Framing::Chunked if end => before = response::LAST_CHUNK,
+            Framing::Chunked | Framing::Close => {}
+        }
+        x.body_sent += length;
+        let short = end && matches!(x.framing, Framing::Length(left) if left > 0);
+        let mut alive = before.is_empty() || self.write(key, &[before], true);
+        if alive && length > 0 {
+            alive = self.write_file(key, FileOut { file, offset, left: length, after });
+        }
+        if alive && end {
+            self.end_of_body(xkey, short);
+        }
+        Ok(())
+    }
+}
+
+#[inline]
+fn field(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
+    out.extend_from_slice(name);
+    out.extend_from_slice(b": ");
+    out.extend_from_slice(value);
+    out.extend_from_slice(b"\r\n");
+}
+
+#[inline]
+fn content_length(out: &mut Vec<u8>, n: u64) {
+    out.extend_from_slice(b"Content-Length: ");
+    out.extend_from_slice(response::decimal(n, &mut [0; 20]));
+    out.extend_from_slice(b"\r\n");
+}
+
+#[inline]
+fn connection_field(out: &mut Vec<u8>, close: bool, http_1_0: bool) {
+    if close {
+        out.extend_from_slice(b"Connection: close\r\n");
+    } else if http_1_0 {
+        out.extend_from_slice(b"Connection: keep-alive\r\n");
+    }
+}

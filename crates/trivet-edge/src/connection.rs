@@ -1,0 +1,154 @@
+//! One client's connection: its socket, what was read ahead, what waits to be sent.
+
+use std::net::IpAddr;
+use std::os::fd::OwnedFd;
+
+use trivet_http::h1::Chunked;
+
+/// What the connection is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Phase {
+    /// Between requests, or in the middle of a head.
+    Head,
+    /// Reading a request body that is taken whole before the app gets it.
+    Body,
+    /// The app has the request (or will have); a streamed body may still be coming.
+    App,
+    /// The answer is complete; what is left of it waits for the client.
+    Flush,
+    /// The answer is complete, the rest of the request is read and thrown away.
+    Drain,
+    /// Closed for writing; what still comes is thrown away so that the answer is not lost to a reset.
+    Linger,
+}
+
+/// The rest of a request body.
+#[derive(Debug)]
+pub(crate) enum BodyRest {
+    None,
+    Length(u64),
+    Chunked(Box<Chunked>),
+}
+
+impl BodyRest {
+    pub(crate) fn is_none(&self) -> bool {
+        matches!(self, Self::None)
+    }
+}
+
+/// A file that is being sent.
+#[derive(Debug)]
+pub(crate) struct FileOut {
+    pub(crate) file: OwnedFd,
+    pub(crate) offset: u64,
+    pub(crate) left: u64,
+    /// What follows it (the end of a chunk).
+    pub(crate) after: &'static [u8],
+}
+
+/// An address as text, without allocation.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct AddressText {
+    bytes: [u8; 46],
+    len: u8,
+}
+
+impl AddressText {
+    pub(crate) fn of(ip: Option<IpAddr>) -> Self {
+        let mut text = Self { bytes: [0; 46], len: 0 };
+        if let Some(ip) = ip {
+            let mut rest = &mut text.bytes[..];
+            let _ = std::io::Write::write_fmt(&mut rest, format_args!("{}", ip.to_canonical()));
+            text.len = 46 - rest.len() as u8;
+        }
+        text
+    }
+
+    pub(crate) fn as_bytes(&self) -> &[u8] {
+        &self.bytes[..usize::from(self.len)]
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct Connection {
+    pub(crate) socket: OwnedFd,
+    pub(crate) listener: usize,
+    /// `None` on unix sockets.
+    pub(crate) ip: Option<IpAddr>,
+    pub(crate) ip_text: AddressText,
+    pub(crate) port: u16,
+    /// Where the client reached us, where the listener's own address does not tell.
+    pub(crate) local: Option<(AddressText, u16)>,
+    pub(crate) trusted: bool,
+
+    pub(crate) phase: Phase,
+    /// Read but not yet used: a partial head, or what was sent ahead of its turn.
+    pub(crate) input: Vec<u8>,
+    pub(crate) resume: usize,
+    pub(crate) body: BodyRest,
+    /// Bytes of the body read so far, and at the begin of the current rate window.
+    pub(crate) body_bytes: u64,
+    pub(crate) body_bytes_then: u64,
+    pub(crate) exchange: Option<u32>,
+
+    pub(crate) output: Vec<u8>,
+    pub(crate) output_at: usize,
+    pub(crate) file: Option<FileOut>,
+    /// The socket took no more; it will say when it does.
+    pub(crate) blocked: bool,
+    /// In the list of those to be flushed at the end of the turn.
+    pub(crate) corked: bool,
+
+    /// Something may be there to read that has not been read (edge-triggered).
+    pub(crate) readable: bool,
+    /// The client has closed its sending side.
+    pub(crate) peer_closed: bool,
+    /// No further request after this one.
+    pub(crate) close: bool,
+    pub(crate) registered: bool,
+    pub(crate) served: bool,
+
+    /// When the client's time is up; looked at about once a second. `u64::MAX`: never.
+    pub(crate) deadline_ms: u64,
+}
+
+impl Connection {
+    pub(crate) fn new(socket: OwnedFd, listener: usize, ip: Option<IpAddr>, port: u16) -> Self {
+        Self {
+            socket,
+            listener,
+            ip,
+            ip_text: AddressText::of(ip),
+            port,
+            local: None,
+            trusted: false,
+            phase: Phase::Head,
+            input: Vec::new(),
+            resume: 0,
+            body: BodyRest::None,
+            body_bytes: 0,
+            body_bytes_then: 0,
+            exchange: None,
+            output: Vec::new(),
+            output_at: 0,
+            file: None,
+            blocked: false,
+            corked: false,
+            readable: false,
+            peer_closed: false,
+            close: false,
+            registered: false,
+            served: false,
+            deadline_ms: u64::MAX,
+        }
+    }
+
+    /// Bytes that wait for the client.
+    pub(crate) fn pending_bytes(&self) -> usize {
+        self.output.len() - self.output_at
+    }
+
+    pub(crate) fn has_output(&self) -> bool {
+        self.pending_bytes() > 0 || self.file.is_some()
+    }
+}

@@ -1,0 +1,785 @@
+//! The edge's one loop: take what is ready, push, wake each worker once, send what came back, sleep.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::process::ExitCode;
+
+use rustix::event::{Timespec, epoll};
+use rustix::io::Errno;
+use serde_json::json;
+use trivet_pool::{Key, Limits, LinkError, Lost, Pool, Verdict};
+use trivet_wire::channel::{Channel, Notice};
+use trivet_wire::control::{Attached, Free, FromEdge, ToEdge};
+use trivet_wire::frame::{Kind, flag};
+
+use crate::access_log::AccessLog;
+use crate::answer::Own;
+use crate::config::Config;
+use crate::connection::Phase;
+use crate::exchange::Place;
+use crate::log;
+use crate::net::{Listening, Net};
+use crate::pipeline::{BUFFERED_BYTES_MANY, WINDOW_BYTES, WINDOW_BYTES_SCARCE};
+
+const EVENTS: usize = 512;
+const TICK_MS: u64 = 250;
+/// One read takes at most this.
+const SCRATCH_BYTES: usize = 128 * 1024;
+/// Tokens of the epoll set: what it is in the upper two bits; for a connection its generation, then its key.
+const TAG_BITS: u32 = 62;
+const TAG_CONNECTION: u64 = 0;
+const TAG_LISTENER: u64 = 1;
+const TAG_LINK: u64 = 2;
+const TAG_CHANNEL: u64 = 3;
+const CONTROL: u64 = TAG_CHANNEL << TAG_BITS | 0xffff_ffff;
+
+pub(crate) struct Edge {
+    pub(crate) net: Net,
+    pub(crate) pool: Pool,
+    control: Channel,
+    pub(crate) scratch: Vec<u8>,
+    /// The head just parsed was the last of what had been read.
+    pub(crate) rest_is_empty: bool,
+    /// Files from workers whose frame has not come yet: worker, ticket, file.
+    files: Vec<(usize, u32, OwnedFd)>,
+    drain_until_ms: Option<u64>,
+    drained: bool,
+    next_tick_ms: u64,
+    /// Which connections' deadlines the last tick looked at.
+    quarter: u32,
+    pub(crate) refused_for_load: u64,
+    retried: u64,
+}
+
+/// Serves until told to stop. An error is one of ours or of the machine.
+pub(crate) fn serve(control: Channel) -> io::Result<ExitCode> {
+    let Some(first) = control.receive()? else { return Ok(ExitCode::SUCCESS) };
+    let ToEdge::Configure(value) = first.json()? else {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "the first message is not the configuration"));
+    };
+    let config: Config = serde_json::from_value(value)?;
+    let mut fds = first.fds.into_iter();
+    let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+    let mut listeners = Vec::new();
+    for l in &config.listeners {
+        let fd = fds.next().ok_or_else(|| io::Error::other("fewer listening sockets than configured"))?;
+        listeners.push(Listening::new(fd, l.unix));
+    }
+    let log = match &config.access_log {
+        Some(wanted) => {
+            let fd = fds.next().ok_or_else(|| io::Error::other("no descriptor for the access log"))?;
+            Some(AccessLog::new(&wanted.format, fd)?)
+        }
+        None => None,
+    };
+    let limits = Limits {
+        queue_length_max: config.queue_length_max as usize,
+        queue_ns: config.queue_ms.saturating_mul(1_000_000),
+    };
+    let pool = Pool::new(limits, config.transport, config.generation);
+    let mut edge = Edge {
+        net: Net::new(config, epoll, listeners, log),
+        pool,
+        control,
+        scratch: vec![0; SCRATCH_BYTES],
+        rest_is_empty: false,
+        files: Vec::new(),
+        drain_until_ms: None,
+        drained: false,
+        next_tick_ms: 0,
+        quarter: 0,
+        refused_for_load: 0,
+        retried: 0,
+    };
+    epoll::add(&edge.net.epoll, &edge.control, epoll::EventData::new_u64(CONTROL), epoll::EventFlags::IN)?;
+    for index in 0..edge.net.listeners.len() {
+        edge.watch_listener(index, true);
+    }
+    edge.tell(&FromEdge::Ready);
+    edge.run()
+}
+
+impl Edge {
+    fn run(&mut self) -> io::Result<ExitCode> {
+        let mut events = Vec::with_capacity(EVENTS);
+        let mut sleep = Some(0);
+        loop {
+            events.clear();
+            let timeout = sleep.map(|ns: u64| Timespec {
+                tv_sec: (ns / 1_000_000_000) as i64,
+                tv_nsec: (ns % 1_000_000_000) as i64,
+            });
+            match epoll::wait(&self.net.epoll, rustix::buffer::spare_capacity(&mut events), timeout.as_ref())
+            {
+                Ok(_) | Err(Errno::INTR) => {}
+                Err(e) => return Err(e.into()),
+            }
+            self.net.read_clocks();
+            self.disarm();
+            for event in &events {
+                let token = event.data.u64();
+                let low = token as u32;
+                match token >> TAG_BITS {
+                    TAG_CONNECTION => {
+                        let generation = (token >> 32) as u32;
+                        if self.net.connections.is(low, generation) {
+                            self.on_socket(low, event.flags);
+                        }
+                    }
+                    TAG_LISTENER => self.accept(low as usize),
+                    // Every worker's ring is looked at in every turn anyway.
+                    TAG_LINK => {}
+                    _ if token == CONTROL => {
+                        if !self.read_control()? {
+                            return Ok(ExitCode::SUCCESS);
+                        }
+                    }
+                    _ => self.read_channel(low as usize),
+                }
+            }
+            for (key, generation) in std::mem::take(&mut self.net.yielded) {
+                if self.net.connections.is(key, generation) {
+                    self.on_writable(key);
+                }
+            }
+            sleep = self.settle();
+            if !self.net.yielded.is_empty() {
+                sleep = Some(0);
+            }
+            if self.drained && self.net.connections.len() == 0 {
+                self.finish();
+                return Ok(ExitCode::SUCCESS);
+            }
+        }
+    }
+
+    fn on_socket(&mut self, key: u32, flags: epoll::EventFlags) {
+        use epoll::EventFlags as F;
+        if flags.intersects(F::ERR | F::HUP) {
+            self.net.drop_connection(key);
+            return;
+        }
+        let Some(c) = self.net.connections.get_mut(key) else { return };
+        if flags.contains(F::OUT) && c.blocked {
+            c.blocked = false;
+            if !self.on_writable(key) {
+                return;
+            }
+        }
+        if flags.intersects(F::IN | F::RDHUP) {
+            let Some(c) = self.net.connections.get_mut(key) else { return };
+            c.readable = true;
+            if flags.contains(F::RDHUP) {
+                c.peer_closed = true;
+                if c.phase == Phase::App
+                    && let Some(x) = c.exchange.and_then(|x| self.net.exchanges.table.get(x))
+                    && x.place == Place::Queued
+                {
+                    self.net.drop_connection(key);
+                    return;
+                }
+            }
+            self.receive(key);
+        }
+    }
+
+    /// The socket takes bytes again. `false`: it is gone.
+    fn on_writable(&mut self, key: u32) -> bool {
+        if !self.net.flush(key) {
+            return false;
+        }
+        if let Some(c) = self.net.connections.get(key) {
+            if let Some(xkey) = c.exchange {
+                self.net.credits.push(xkey);
+            }
+            if c.phase == Phase::Flush && !c.has_output() {
+                self.net.next_request(key);
+            }
+        }
+        self.net.connections.get(key).is_some()
+    }
+
+    /// After the events of a turn: everything that follows from them, until nothing does. Returns how long to
+    /// sleep, in nanoseconds.
+    fn settle(&mut self) -> Option<u64> {
+        loop {
+            self.drain_workers();
+            self.follow_up();
+            let mut failed = Vec::new();
+            self.pool.pump(&mut self.net.exchanges, self.net.now_ns);
+            self.pool.flush(&mut failed);
+            for (index, error) in failed {
+                self.distrust(index, &error);
+            }
+            if self.net.now_ms >= self.next_tick_ms {
+                self.tick();
+            }
+            self.uncork();
+            if !self.net.again.is_empty() {
+                for (key, generation) in std::mem::take(&mut self.net.again) {
+                    if self.net.connections.is(key, generation) {
+                        self.resume(key);
+                    }
+                }
+                continue;
+            }
+            if !self.net.cancels.is_empty()
+                || !self.net.forgotten.is_empty()
+                || !self.net.credits.is_empty()
+                || !self.net.corked.is_empty()
+            {
+                continue;
+            }
+            if self.arm() {
+                break;
+            }
+        }
+        self.register_fresh();
+        let mut sleep = self.next_sleep();
+        if let Some(ns) = self.pool.next_stale(self.net.now_ns) {
+            sleep = Some(sleep.map_or(ns, |s| s.min(ns)));
+        }
+        sleep
+    }
+
+    fn next_sleep(&self) -> Option<u64> {
+        if self.net.connections.len() == 0
+            && self.net.exchanges.table.len() == 0
+            && self.drain_until_ms.is_none()
+        {
+            return None;
+        }
+        Some(self.next_tick_ms.saturating_sub(self.net.now_ms).max(1) * 1_000_000)
+    }
+
+    /// Those that outlive their first turns are watched from now on.
+    fn register_fresh(&mut self) {
+        let mut fresh = std::mem::take(&mut self.net.fresh);
+        fresh.retain_mut(|(key, generation, turns)| {
+            if !self.net.connections.is(*key, *generation) {
+                return false;
+            }
+            // One whose app is about to answer may well be closed before anybody needs to watch it.
+            if *turns == 0 && self.net.connections.get(*key).is_some_and(|c| c.phase == Phase::App) {
+                *turns += 1;
+                return true;
+            }
+            self.net.register(*key);
+            false
+        });
+        self.net.fresh.append(&mut fresh);
+    }
+
+    fn uncork(&mut self) {
+        while let Some((key, generation)) = self.net.corked.pop() {
+            if !self.net.connections.is(key, generation) {
+                continue;
+            }
+            if let Some(c) = self.net.connections.get_mut(key) {
+                c.corked = false;
+            }
+            self.on_writable(key);
+        }
+    }
+
+    /// Cancels, forgets and gives credit as the connections' fates demand.
+    fn follow_up(&mut self) {
+        while let Some((worker, ticket, generation)) = self.net.cancels.pop() {
+            if let Some(w) = self.pool.worker(worker)
+                && w.key(ticket, generation).is_some()
+                && let Err(e) = w.cancel(ticket, generation)
+            {
+                self.distrust(worker, &e);
+            }
+        }
+        while let Some(xkey) = self.net.forgotten.pop() {
+            self.pool.forget(xkey);
+            self.net.free_exchange(xkey);
+        }
+        while let Some(xkey) = self.net.credits.pop() {
+            self.give_credit(xkey);
+        }
+    }
+
+    /// Lets the worker send on as far as the client has taken what was sent.
+    fn give_credit(&mut self, xkey: u32) {
+        let scarce = self.net.buffered_bytes > BUFFERED_BYTES_MANY;
+        let Some(x) = self.net.exchanges.table.get(xkey) else { return };
+        let (Some(key), Place::Sent(worker, ticket, generation)) = (x.connection, x.place) else { return };
+        let Some(c) = self.net.connections.get(key) else { return };
+        let window = if scarce { WINDOW_BYTES_SCARCE } else { WINDOW_BYTES };
+        let delivered = x.received.saturating_sub(c.pending_bytes() as u64);
+        let more = (delivered + window).saturating_sub(x.granted);
+        if more < window / 4 {
+            return;
+        }
+        let Some(w) = self.pool.worker(worker) else { return };
+        if w.tell(Kind::Credit, 0, ticket, generation, more as u32, &[]).unwrap_or(false)
+            && let Some(x) = self.net.exchanges.table.get_mut(xkey)
+        {
+            x.granted += more;
+        }
+    }
+
+    fn disarm(&mut self) {
+        for index in self.pool.indices() {
+            if let Some(w) = self.pool.worker(index) {
+                w.link.disarm();
+            }
+        }
+    }
+
+    /// `true`: nothing has come meanwhile, the loop may sleep.
+    fn arm(&mut self) -> bool {
+        for index in self.pool.indices() {
+            if let Some(w) = self.pool.worker(index) {
+                match w.link.arm() {
+                    Ok(true) => {}
+                    Ok(false) => return false,
+                    Err(e) => {
+                        self.distrust(index, &e);
+                        return false;
+                    }
+                }
+            }
+        }
+        true
+    }
+
+    pub(crate) fn watch_listener(&mut self, index: usize, on: bool) {
+        let data = epoll::EventData::new_u64(TAG_LISTENER << TAG_BITS | index as u64);
+        let Some(socket) = &self.net.listeners[index].socket else { return };
+        let result = if on {
+            epoll::add(&self.net.epoll, socket, data, epoll::EventFlags::IN)
+        } else {
+            epoll::delete(&self.net.epoll, socket)
+        };
+        if let Err(e) = result {
+            log::error("cannot watch a listening socket", &[("error", &e)]);
+        }
+    }
+
+    // ------------------------------------------------------------------ workers
+
+    fn drain_workers(&mut self) {
+        for index in self.pool.indices() {
+            if let Err(e) = self.drain_worker(index) {
+                self.distrust(index, &e);
+            }
+        }
+    }
+
+    /// Takes all that a worker has sent.
+    fn drain_worker(&mut self, index: usize) -> Result<(), LinkError> {
+        let Some(w) = self.pool.worker(index) else { return Ok(()) };
+        w.link.fill()?;
+        let mut any = false;
+        loop {
+            let net = &mut self.net;
+            let Some(w) = self.pool.worker(index) else { return Ok(()) };
+            let Some((header, key, payload)) = w.next_frame()? else { break };
+            any = true;
+            let mut file = None;
+            if let Some(xkey) = key {
+                match header.kind {
+                    Kind::Head => net.on_head(xkey, header, payload)?,
+                    Kind::Data => net.on_data(xkey, header, payload)?,
+                    Kind::End => net.on_end(xkey)?,
+                    Kind::Abort => net.on_abort(xkey),
+                    Kind::Informational => net.on_informational(xkey, payload)?,
+                    Kind::File => {
+                        let mut b = [0; 16];
+                        b.copy_from_slice(
+                            payload.get(..16).ok_or(trivet_wire::frame::Malformed("a short file frame"))?,
+                        );
+                        let (offset, length) = b.split_at(8);
+                        file = Some((
+                            u64::from_le_bytes(offset.try_into().unwrap_or_default()),
+                            u64::from_le_bytes(length.try_into().unwrap_or_default()),
+                        ));
+                    }
+                    Kind::WantBody => {
+                        if let Some(x) = net.exchanges.table.get_mut(xkey) {
+                            x.wanted += u64::from(header.aux);
+                            if let Some(c) = x.connection {
+                                net.again.push((c, net.connections.generation(c)));
+                            }
+                        }
+                        if net.continue_if_owed(xkey)
+                            && let Some(key) = net.exchanges.table.get(xkey).and_then(|x| x.connection)
+                        {
+                            let deadline = net.now_ms + crate::receive::BODY_WINDOW_MS;
+                            net.set_deadline(key, deadline);
+                        }
+                    }
+                    Kind::Started | Kind::Done => {}
+                    Kind::Request | Kind::Body | Kind::Credit | Kind::Cancel => {
+                        return Err(trivet_wire::frame::Malformed("a frame of the other direction").into());
+                    }
+                }
+            }
+            w.link.next(header);
+            let Some(xkey) = key else { continue };
+            if let Some((offset, length)) = file {
+                self.on_file_frame(index, xkey, header, offset, length)?;
+            }
+            let Some(w) = self.pool.worker(index) else { return Ok(()) };
+            if header.kind == Kind::Done || header.flags & flag::DONE != 0 {
+                if self.pool.done(index, header.ticket, header.aux).is_some() {
+                    self.net.released(xkey);
+                }
+            } else {
+                let waits = header.kind == Kind::WantBody
+                    || self.net.exchanges.table.get(xkey).is_some_and(|x| x.received >= x.granted);
+                let now = if waits { 0 } else { self.net.now_ns };
+                w.sign(header.ticket, now);
+            }
+        }
+        if any && let Some(w) = self.pool.worker(index) {
+            w.link.release();
+            self.tell_if_idle(index);
+        }
+        Ok(())
+    }
+
+    fn on_file_frame(
+        &mut self,
+        index: usize,
+        xkey: Key,
+        header: trivet_wire::frame::FrameHeader,
+        offset: u64,
+        length: u64,
+    ) -> Result<(), LinkError> {
+        let ticket = u32::from(header.ticket);
+        if !self.files.iter().any(|(i, t, _)| (*i, *t) == (index, ticket)) {
+            self.read_channel(index);
+        }
+        let Some(at) = self.files.iter().position(|(i, t, _)| (*i, *t) == (index, ticket)) else {
+            return Err(trivet_wire::frame::Malformed("a file frame without its file").into());
+        };
+        let (_, _, file) = self.files.swap_remove(at);
+        if header.flags & flag::END == 0 {
+            return Err(trivet_wire::frame::Malformed("a file that does not end the body").into());
+        }
+        self.net.on_file(xkey, header, file, offset, length)?;
+        Ok(())
+    }
+
+    /// What a worker says beside its frames; its end of file is its death.
+    fn read_channel(&mut self, index: usize) {
+        loop {
+            let Some(w) = self.pool.worker(index) else { return };
+            let message = match w.channel.try_receive() {
+                Ok(Some(message)) => message,
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => return,
+                Ok(None) | Err(_) => {
+                    self.lose_worker(index);
+                    return;
+                }
+            };
+            if let Some(notice) = Notice::parse(&message.bytes) {
+                if let (Notice::File(ticket), Some(file)) = (notice, message.fds.into_iter().next()) {
+                    self.files.push((index, ticket, file));
+                }
+            } else if let Ok(Attached { slots }) = message.json() {
+                w.slots = slots;
+            } else if let Ok(Free { free }) = message.json() {
+                w.slots += free;
+            } else {
+                let why = "a message on its channel that nobody understands".to_owned();
+                let worker = w.id;
+                self.tell(&FromEdge::Broken { worker, why });
+                self.lose_worker(index);
+                return;
+            }
+        }
+    }
+
+    /// The worker is dead: what it sent is still good, what it had not begun is queued again.
+    fn lose_worker(&mut self, index: usize) {
+        // An error here means that its last words are not whole: they end there.
+        let _ = self.drain_worker(index);
+        let Some(w) = self.pool.worker(index) else { return };
+        let (id, pid) = (w.id, w.pid);
+        let _ = epoll::delete(&self.net.epoll, w.link.watched());
+        let _ = epoll::delete(&self.net.epoll, &w.channel);
+        self.files.retain(|(i, ..)| *i != index);
+        let now = self.net.now_ns;
+        for (xkey, lost) in self.pool.bury(index) {
+            let Some(x) = self.net.exchanges.table.get_mut(xkey) else { continue };
+            x.place = Place::Here;
+            let Some(key) = x.connection else {
+                self.net.free_exchange(xkey);
+                continue;
+            };
+            let again = match lost {
+                Lost::Unstarted => true,
+                Lost::Started => {
+                    !x.head_sent && x.idempotent && !x.retried && !x.body_begun && self.pool.may_retry()
+                }
+            };
+            if again {
+                x.retried |= lost == Lost::Started;
+                self.retried += u64::from(lost == Lost::Started);
+                self.pool.requeue(xkey, &mut self.net.exchanges, now);
+                continue;
+            }
+            let id_text = String::from_utf8_lossy(x.request_id()).into_owned();
+            let line = x.request_line();
+            log::error(
+                "a worker died with a request",
+                &[("worker", &id), ("pid", &pid), ("request_id", &id_text), ("request", &line)],
+            );
+            if x.head_sent {
+                self.net.on_abort(xkey);
+            } else {
+                // An upload that was only half read would be taken for the next request.
+                let close = self.net.connections.get(key).is_some_and(|c| !c.body.is_none());
+                self.net.answer_own(xkey, 502, Own { close, ..Own::default() });
+            }
+        }
+    }
+
+    /// The worker's memory or frames cannot be believed.
+    fn distrust(&mut self, index: usize, error: &LinkError) {
+        let Some(w) = self.pool.worker(index) else { return };
+        let worker = w.id;
+        let why = match std::error::Error::source(error) {
+            Some(source) => format!("{error}: {source}"),
+            None => error.to_string(),
+        };
+        log::error("a worker breaks the contract and is replaced", &[("worker", &worker), ("why", &why)]);
+        // Not drained: nothing it says counts any more.
+        let _ = epoll::delete(&self.net.epoll, w.link.watched());
+        let _ = epoll::delete(&self.net.epoll, &w.channel);
+        self.tell(&FromEdge::Broken { worker, why });
+        for (xkey, lost) in self.pool.bury(index) {
+            let Some(x) = self.net.exchanges.table.get_mut(xkey) else { continue };
+            x.place = Place::Here;
+            if x.connection.is_none() {
+                self.net.free_exchange(xkey);
+            } else if lost == Lost::Unstarted {
+                self.pool.requeue(xkey, &mut self.net.exchanges, self.net.now_ns);
+            } else if x.head_sent {
+                self.net.on_abort(xkey);
+            } else {
+                self.net.answer_own(xkey, 502, Own { close: true, ..Own::default() });
+            }
+        }
+    }
+
+    fn tell_if_idle(&mut self, index: usize) {
+        let Some(w) = self.pool.worker(index) else { return };
+        if !w.accepting && !w.idle_told && w.others() == 0 {
+            w.idle_told = true;
+            let worker = w.id;
+            self.tell(&FromEdge::Idle { worker });
+        }
+    }
+
+    /// Requests whose app has computed too long: 504 (or a cut) for the client, a new worker for the app.
+    fn check_timeouts(&mut self) {
+        let limit_ns = self.net.config.timeout_ms.saturating_mul(1_000_000);
+        if limit_ns == 0 {
+            return;
+        }
+        let now = trivet_wire::monotonic_ns();
+        for index in self.pool.indices() {
+            let Some(w) = self.pool.worker(index) else { continue };
+            let overdue: Vec<_> = w
+                .in_hand()
+                .filter_map(|(ticket, generation, key)| match w.verdict(ticket, generation, now, limit_ns) {
+                    Verdict::Overdue { ns } => Some((ticket, generation, key, ns)),
+                    Verdict::InTime => None,
+                })
+                .collect();
+            for (ticket, generation, xkey, ns) in overdue {
+                let Some(x) = self.net.exchanges.table.get_mut(xkey) else { continue };
+                let Some(key) = x.connection else { continue };
+                let seconds = ns as f64 / 1e9;
+                let request_id = String::from_utf8_lossy(x.request_id()).into_owned();
+                let request_line = x.request_line();
+                let head_sent = x.head_sent;
+                if let Some(w) = self.pool.worker(index) {
+                    w.accepting = false;
+                    w.given_up += 1;
+                    let worker = w.id;
+                    let _ = w.cancel(ticket, generation);
+                    self.tell(&FromEdge::Stuck { worker, request_id, request_line, seconds });
+                }
+                if head_sent {
+                    self.net.on_abort(xkey);
+                } else {
+                    let close = self.net.connections.get(key).is_some_and(|c| !c.body.is_none());
+                    self.net.answer_own(xkey, 504, Own { close, ..Own::default() });
+                }
+                self.pool.recall_all(index, &mut self.net.exchanges, self.net.now_ns);
+                self.tell_if_idle(index);
+            }
+        }
+    }
+
+    // ------------------------------------------------------------------ time
+
+    /// Every quarter of a second, while anything is under way.
+    fn tick(&mut self) {
+        self.next_tick_ms = self.net.now_ms + TICK_MS;
+        self.pool.tick();
+        while let Some(xkey) = self.pool.expired(self.net.now_ns) {
+            if let Some(x) = self.net.exchanges.table.get_mut(xkey) {
+                x.place = Place::Here;
+            }
+            self.refuse_for_load(xkey);
+        }
+        self.check_timeouts();
+        // A quarter of the connections each time: cheaper than any order of deadlines that change with every request.
+        self.quarter = (self.quarter + 1) % 4;
+        for key in (self.quarter..self.net.connections.keys_end()).step_by(4) {
+            if self.net.connections.get(key).is_some_and(|c| c.deadline_ms <= self.net.now_ms) {
+                self.expire(key);
+            }
+        }
+        for index in 0..self.net.listeners.len() {
+            if std::mem::take(&mut self.net.listeners[index].paused) {
+                self.watch_listener(index, true);
+            }
+        }
+        if let Some(until) = self.drain_until_ms
+            && self.net.now_ms >= until
+        {
+            for key in self.net.connections.keys().collect::<Vec<_>>() {
+                self.net.drop_connection(key);
+            }
+        }
+    }
+
+    // ------------------------------------------------------------------ the supervisor
+
+    fn tell(&self, message: &FromEdge) {
+        // If it is gone, the end of file will say so.
+        let _ = self.control.send_json(message, &[]);
+    }
+
+    /// `false`: the supervisor is gone.
+    fn read_control(&mut self) -> io::Result<bool> {
+        loop {
+            let message = match self.control.try_receive() {
+                Ok(Some(message)) => message,
+                Ok(None) => return Ok(false),
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(true),
+                Err(e) => return Err(e),
+            };
+            let said: ToEdge = message.json()?;
+            let mut fds = message.fds.into_iter();
+            match said {
+                ToEdge::Configure(_) => {}
+                ToEdge::Worker { worker, pid, slots } => {
+                    if let Some(fd) = fds.next()
+                        && let Err(e) = self.join(worker, pid, slots, Channel::from_fd(fd))
+                    {
+                        log::error("cannot take a worker in", &[("worker", &worker), ("error", &e)]);
+                        self.tell(&FromEdge::Broken { worker, why: e.to_string() });
+                    }
+                }
+                ToEdge::Retire { worker } => match self.pool.find(worker) {
+                    Some(index) => {
+                        if let Some(w) = self.pool.worker(index) {
+                            w.accepting = false;
+                            w.idle_told = false;
+                        }
+                        self.pool.recall_all(index, &mut self.net.exchanges, self.net.now_ns);
+                        self.tell_if_idle(index);
+                    }
+                    None => self.tell(&FromEdge::Idle { worker }),
+                },
+                ToEdge::Gone { worker } => {
+                    if let Some(index) = self.pool.find(worker) {
+                        self.lose_worker(index);
+                    }
+                }
+                ToEdge::ReopenLog => {
+                    if let (Some(log), Some(fd)) = (&mut self.net.log, fds.next()) {
+                        log.reopen(fd);
+                    }
+                }
+                ToEdge::Drain { within_ms } => self.drain(within_ms),
+                ToEdge::Status => self.tell(&FromEdge::Status(self.status())),
+            }
+        }
+    }
+
+    fn join(&mut self, worker: u32, pid: u32, slots: u16, channel: Channel) -> io::Result<()> {
+        let index = self.pool.join(worker, pid, slots, channel)?;
+        let Some(w) = self.pool.worker(index) else { return Ok(()) };
+        let data = |tag: u64| epoll::EventData::new_u64(tag << TAG_BITS | index as u64);
+        let edge = epoll::EventFlags::ET;
+        epoll::add(
+            &self.net.epoll,
+            w.link.watched(),
+            data(TAG_LINK),
+            epoll::EventFlags::IN | epoll::EventFlags::OUT | edge,
+        )?;
+        epoll::add(&self.net.epoll, w.channel.as_fd(), data(TAG_CHANNEL), epoll::EventFlags::IN)?;
+        Ok(())
+    }
+
+    /// No new connections; idle ones get a moment for a last request, which is answered with `close`.
+    fn drain(&mut self, within_ms: u64) {
+        if self.net.draining {
+            return;
+        }
+        // What the kernel has accepted for us is ours to serve.
+        for index in 0..self.net.listeners.len() {
+            self.accept(index);
+        }
+        self.net.draining = true;
+        for listener in &mut self.net.listeners {
+            listener.paused = false;
+            // The supervisor has closed its own: with this one gone, new clients are refused.
+            if let Some(socket) = listener.socket.take() {
+                let _ = epoll::delete(&self.net.epoll, &socket);
+            }
+        }
+        self.drain_until_ms = Some(self.net.now_ms + within_ms);
+        self.drained = true;
+        let idle = self.net.now_ms + within_ms.min(crate::net::LINGER_MS);
+        for key in self.net.connections.keys().collect::<Vec<_>>() {
+            let Some(c) = self.net.connections.get(key) else { continue };
+            if c.phase == Phase::Head {
+                self.net.set_deadline(key, idle);
+            }
+        }
+    }
+
+    fn finish(&mut self) {
+        if let Some(log) = &mut self.net.log {
+            log.finish();
+        }
+        self.tell(&FromEdge::Drained);
+    }
+
+    fn status(&self) -> serde_json::Value {
+        let workers: Vec<_> = self
+            .pool
+            .workers()
+            .map(|w| {
+                json!({
+                    "worker": w.id, "pid": w.pid, "slots": w.slots, "busy": w.outstanding(),
+                    "accepting": w.accepting, "transport": w.link.transport(),
+                })
+            })
+            .collect();
+        json!({
+            "connections": self.net.connections.len(),
+            "requests": self.net.requests,
+            "in_flight": self.net.exchanges.table.len(),
+            "queue": self.pool.queue_length(),
+            "queue_max": self.net.config.queue_length_max,
+            "refused_for_load": self.refused_for_load,
+            "retried": self.retried,
+            "buffered_bytes": self.net.buffered_bytes,
+            "log_lines_lost": self.net.log.as_ref().map_or(0, AccessLog::lost),
+            "workers": workers,
+        })
+    }
+}

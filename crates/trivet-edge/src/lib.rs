@@ -1,0 +1,33 @@
+//! Layer 1: everything that touches the network.
+
+mod access_log;
+mod address;
+mod answer;
+pub mod config;
+mod connection;
+mod edge;
+mod exchange;
+mod listen;
+mod log;
+mod net;
+mod pipeline;
+mod receive;
+mod request_id;
+mod spool;
+mod table;
+
+use std::os::fd::OwnedFd;
+use std::process::ExitCode;
+
+use trivet_wire::channel::Channel;
+
+/// Serves until the supervisor says so or is gone. `channel`: the supervisor's.
+pub fn run(channel: OwnedFd) -> ExitCode {
+    match edge::serve(Channel::from_fd(channel)) {
+        Ok(code) => code,
+        Err(error) => {
+            log::error("the edge cannot go on", &[("error", &error)]);
+            ExitCode::from(70)
+        }
+    }
+}

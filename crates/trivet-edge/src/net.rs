@@ -1,0 +1,470 @@
+//! The edge's connections and exchanges, and how bytes leave: everything but the workers.
+
+use std::io::IoSlice;
+use std::os::fd::{AsFd, OwnedFd};
+
+use rustix::event::epoll;
+use rustix::io::Errno;
+use trivet_http::date::Clock;
+use trivet_http::h1::{Head, Limits};
+
+use crate::access_log::AccessLog;
+use crate::config::Config;
+use crate::connection::{AddressText, Connection, FileOut, Phase};
+use crate::exchange::{Exchange, Exchanges, Place};
+use crate::request_id::RequestIds;
+use crate::spool::Spools;
+use crate::table::Table;
+
+/// A client that takes no byte of its answer for so long is cut.
+pub(crate) const WRITE_STALL_MS: u64 = 60_000;
+/// How long the end of a closed connection is waited for.
+pub(crate) const LINGER_MS: u64 = 2_000;
+/// Output buffers larger than this are given back when they are empty.
+const OUTPUT_KEPT_BYTES: usize = 16 * 1024;
+/// One `sendfile` call sends at most this, so that one download does not hold up the others.
+const SENDFILE_BYTES: u64 = 1024 * 1024;
+/// One connection sends at most this in one turn of the loop.
+const TURN_BYTES_MAX: u64 = 4 * 1024 * 1024;
+
+/// A listening socket.
+#[derive(Debug)]
+pub(crate) struct Listening {
+    /// `None` once no new connection is wanted.
+    pub(crate) socket: Option<OwnedFd>,
+    pub(crate) unix: bool,
+    /// Its own address; `None` where only the connection can tell.
+    pub(crate) local: Option<(AddressText, u16)>,
+    pub(crate) paused: bool,
+}
+
+/// What a connection token of the epoll set is made of.
+pub(crate) fn connection_token(key: u32, generation: u32) -> u64 {
+    u64::from(generation) << 32 | u64::from(key)
+}
+
+pub(crate) struct Net {
+    pub(crate) config: Config,
+    pub(crate) limits: Limits,
+    pub(crate) epoll: OwnedFd,
+    pub(crate) listeners: Vec<Listening>,
+    pub(crate) connections: Table<Connection>,
+    pub(crate) exchanges: Exchanges,
+    pub(crate) now_ns: u64,
+    pub(crate) now_ms: u64,
+    pub(crate) seconds: u64,
+    clock: Clock,
+    /// `Date` and `Server`, ready to be appended.
+    pub(crate) tail: Vec<u8>,
+    pub(crate) out: Vec<u8>,
+    pub(crate) copy: Vec<u8>,
+    pub(crate) head: Head,
+    pub(crate) spools: Spools,
+    pub(crate) ids: RequestIds,
+    pub(crate) log: Option<AccessLog>,
+    /// Request bodies held in memory, and answers that wait for slow clients.
+    pub(crate) inline_bytes: usize,
+    pub(crate) buffered_bytes: usize,
+    /// Connections to be flushed, looked at again, or registered, at the end of the turn.
+    pub(crate) corked: Vec<(u32, u32)>,
+    pub(crate) again: Vec<(u32, u32)>,
+    pub(crate) fresh: Vec<(u32, u32, u8)>,
+    /// Connections that could send more but have had their share of this turn.
+    pub(crate) yielded: Vec<(u32, u32)>,
+    /// Worker, ticket, generation of requests that nobody waits for any more.
+    pub(crate) cancels: Vec<(usize, u16, u32)>,
+    /// Queued requests whose client has gone.
+    pub(crate) forgotten: Vec<u32>,
+    /// Exchanges whose worker may be due more credit.
+    pub(crate) credits: Vec<u32>,
+    pub(crate) draining: bool,
+    pub(crate) warned_of_forwarding: bool,
+    pub(crate) requests: u64,
+}
+
+impl Net {
+    pub(crate) fn new(
+        config: Config,
+        epoll: OwnedFd,
+        listeners: Vec<Listening>,
+        log: Option<AccessLog>,
+    ) -> Self {
+        let now_ns = trivet_wire::monotonic_ns();
+        let limits = Limits {
+            request_line_bytes_max: config.request_line_bytes_max,
+            head_bytes_max: config.head_bytes_max,
+            fields_max: config.fields_max,
+            field_bytes_max: config.field_bytes_max,
+        };
+        let mut net = Self {
+            spools: Spools::new(&config.spool_dir),
+            limits,
+            config,
+            epoll,
+            listeners,
+            connections: Table::default(),
+            exchanges: Exchanges::default(),
+            now_ns,
+            now_ms: now_ns / 1_000_000,
+            seconds: 0,
+            clock: Clock::default(),
+            tail: Vec::new(),
+            out: Vec::with_capacity(4096),
+            copy: Vec::with_capacity(4096),
+            head: Head::default(),
+            ids: RequestIds::new(),
+            log,
+            inline_bytes: 0,
+            buffered_bytes: 0,
+            corked: Vec::new(),
+            again: Vec::new(),
+            fresh: Vec::new(),
+            yielded: Vec::new(),
+            cancels: Vec::new(),
+            forgotten: Vec::new(),
+            credits: Vec::new(),
+            draining: false,
+            warned_of_forwarding: false,
+            requests: 0,
+        };
+        net.read_clocks();
+        net
+    }
+
+    /// Once a turn.
+    #[inline]
+    pub(crate) fn read_clocks(&mut self) {
+        self.now_ns = trivet_wire::monotonic_ns();
+        self.now_ms = self.now_ns / 1_000_000;
+        let wall = rustix::time::clock_gettime(rustix::time::ClockId::RealtimeCoarse).tv_sec as u64;
+        if wall != self.seconds {
+            self.seconds = wall;
+            self.tail.clear();
+            self.tail.extend_from_slice(b"Date: ");
+            self.tail.extend_from_slice(self.clock.at(wall));
+            self.tail.extend_from_slice(b"\r\nServer: trivet\r\n");
+        }
+    }
+
+    pub(crate) fn set_deadline(&mut self, key: u32, deadline_ms: u64) {
+        if let Some(c) = self.connections.get_mut(key) {
+            c.deadline_ms = deadline_ms;
+        }
+    }
+
+    /// Watches the connection's socket, once and for all.
+    pub(crate) fn register(&mut self, key: u32) {
+        let generation = self.connections.generation(key);
+        let Some(c) = self.connections.get_mut(key) else { return };
+        if c.registered {
+            return;
+        }
+        c.registered = true;
+        let flags =
+            epoll::EventFlags::IN | epoll::EventFlags::OUT | epoll::EventFlags::RDHUP | epoll::EventFlags::ET;
+        let data = epoll::EventData::new_u64(connection_token(key, generation));
+        if epoll::add(&self.epoll, &c.socket, data, flags).is_err() {
+            self.drop_connection(key);
+        }
+    }
+
+    /// Closes the connection at once. Its exchange, if any, loses its client.
+    pub(crate) fn drop_connection(&mut self, key: u32) {
+        let Some(c) = self.connections.remove(key) else { return };
+        self.buffered_bytes -= c.pending_bytes();
+        if let Some(x) = c.exchange {
+            self.abandon(x);
+        }
+    }
+
+    /// The exchange's client has gone: nobody waits for its answer.
+    pub(crate) fn abandon(&mut self, xkey: u32) {
+        let Some(x) = self.exchanges.table.get_mut(xkey) else { return };
+        if x.connection.take().is_none() {
+            return;
+        }
+        match x.place {
+            Place::Here => {
+                self.log_exchange(xkey, 499);
+                self.free_exchange(xkey);
+            }
+            Place::Queued => {
+                self.log_exchange(xkey, 499);
+                self.forgotten.push(xkey);
+            }
+            Place::Sent(worker, ticket, generation) => {
+                self.log_exchange(xkey, 499);
+                self.cancels.push((worker, ticket, generation));
+            }
+        }
+    }
+
+    /// Writes the access log's line. `status`: where no head was sent.
+    pub(crate) fn log_exchange(&mut self, xkey: u32, status: u16) {
+        let Some(x) = self.exchanges.table.get_mut(xkey) else { return };
+        if std::mem::replace(&mut x.logged, true) {
+            return;
+        }
+        if x.status == 0 {
+            x.status = status;
+        }
+        if let Some(log) = &mut self.log {
+            log.record(x, self.now_ns, self.seconds);
+        }
+    }
+
+    pub(crate) fn free_exchange(&mut self, xkey: u32) {
+        let Some(x) = self.exchanges.table.remove(xkey) else { return };
+        self.inline_bytes -= x.inline_bytes;
+        if let Some(spool) = x.out.spool {
+            self.spools.put(spool, x.out.body_bytes);
+        }
+        self.exchanges.recycle(x.out.frame);
+    }
+
+    /// The worker (or nobody) has the exchange any more: it is freed unless a client still waits.
+    pub(crate) fn released(&mut self, xkey: u32) {
+        if let Some(x) = self.exchanges.table.get_mut(xkey) {
+            x.place = Place::Here;
+            if x.connection.is_none() {
+                self.free_exchange(xkey);
+            }
+        }
+    }
+
+    /// Sends bytes, or keeps what the socket does not take. `cork`: more follows in this turn. `false`: the
+    /// connection is gone.
+    #[inline]
+    pub(crate) fn write(&mut self, key: u32, parts: &[&[u8]], cork: bool) -> bool {
+        let generation = self.connections.generation(key);
+        let Some(c) = self.connections.get_mut(key) else { return false };
+        if c.blocked || c.file.is_some() || cork {
+            let before = c.output.len();
+            for part in parts {
+                c.output.extend_from_slice(part);
+            }
+            self.buffered_bytes += c.output.len() - before;
+            if !c.blocked && !c.corked {
+                c.corked = true;
+                self.corked.push((key, generation));
+            }
+            return true;
+        }
+        let pending = c.pending_bytes();
+        let total = pending + parts.iter().map(|p| p.len()).sum::<usize>();
+        let sent = if pending == 0 && parts.len() == 1 {
+            rustix::net::send(&c.socket, parts[0], rustix::net::SendFlags::NOSIGNAL)
+        } else {
+            let mut slices = [IoSlice::new(&[]); 6];
+            slices[0] = IoSlice::new(&c.output[c.output_at..]);
+            for (slice, part) in slices[1..].iter_mut().zip(parts) {
+                *slice = IoSlice::new(part);
+            }
+            rustix::io::writev(&c.socket, &slices[..=parts.len()])
+        };
+        let mut sent = match sent {
+            Ok(n) => n,
+            Err(Errno::AGAIN | Errno::INTR) => 0,
+            Err(_) => {
+                self.drop_connection(key);
+                return false;
+            }
+        };
+        if sent == total {
+            if pending > 0 {
+                self.buffered_bytes -= pending;
+                clear_output(c);
+            }
+            return true;
+        }
+        c.blocked = true;
+        if sent >= pending {
+            sent -= pending;
+            self.buffered_bytes -= pending;
+            clear_output(c);
+        } else {
+            c.output_at += sent;
+            self.buffered_bytes -= sent;
+            sent = 0;
+        }
+        for part in parts {
+            let skip = sent.min(part.len());
+            sent -= skip;
+            c.output.extend_from_slice(&part[skip..]);
+            self.buffered_bytes += part.len() - skip;
+        }
+        let deadline = self.now_ms + WRITE_STALL_MS;
+        self.register(key);
+        self.set_deadline(key, deadline);
+        self.connections.get(key).is_some()
+    }
+
+    /// Puts a file behind what waits to be sent.
+    pub(crate) fn write_file(&mut self, key: u32, file: FileOut) -> bool {
+        let Some(c) = self.connections.get_mut(key) else { return false };
+        debug_assert!(c.file.is_none(), "one file at a time");
+        c.file = Some(file);
+        if c.blocked { true } else { self.flush(key) }
+    }
+
+    /// Sends what waits. `false`: the connection is gone.
+    pub(crate) fn flush(&mut self, key: u32) -> bool {
+        let mut turn_bytes = 0;
+        loop {
+            let Some(c) = self.connections.get_mut(key) else { return false };
+            if c.pending_bytes() > 0 {
+                match rustix::net::send(&c.socket, &c.output[c.output_at..], rustix::net::SendFlags::NOSIGNAL)
+                {
+                    Ok(n) => {
+                        c.output_at += n;
+                        self.buffered_bytes -= n;
+                        if c.pending_bytes() == 0 {
+                            clear_output(c);
+                        }
+                        c.blocked = false;
+                        c.deadline_ms = self.now_ms + WRITE_STALL_MS;
+                    }
+                    Err(Errno::INTR) => {}
+                    Err(Errno::AGAIN) => return self.wait_writable(key),
+                    Err(_) => {
+                        self.drop_connection(key);
+                        return false;
+                    }
+                }
+                continue;
+            }
+            let Some(file) = &mut c.file else {
+                c.blocked = false;
+                return true;
+            };
+            if file.left == 0 {
+                let after = file.after;
+                c.file = None;
+                c.output.extend_from_slice(after);
+                self.buffered_bytes += after.len();
+                continue;
+            }
+            if turn_bytes >= TURN_BYTES_MAX {
+                c.blocked = true;
+                self.yielded.push((key, self.connections.generation(key)));
+                return true;
+            }
+            let count = file.left.min(SENDFILE_BYTES) as usize;
+            match rustix::fs::sendfile(&c.socket, &file.file, Some(&mut file.offset), count) {
+                Ok(0) => {
+                    // The file is shorter than it was: never pad, never pretend.
+                    self.drop_connection(key);
+                    return false;
+                }
+                Ok(n) => {
+                    file.left -= n as u64;
+                    turn_bytes += n as u64;
+                    c.blocked = false;
+                    c.deadline_ms = self.now_ms + WRITE_STALL_MS;
+                }
+                Err(Errno::INTR) => {}
+                Err(Errno::AGAIN) => return self.wait_writable(key),
+                Err(_) => {
+                    self.drop_connection(key);
+                    return false;
+                }
+            }
+        }
+    }
+
+    fn wait_writable(&mut self, key: u32) -> bool {
+        if let Some(c) = self.connections.get_mut(key) {
+            c.blocked = true;
+        }
+        let deadline = self.now_ms + WRITE_STALL_MS;
+        self.register(key);
+        self.set_deadline(key, deadline);
+        self.connections.get(key).is_some()
+    }
+
+    /// After an answer is complete (or refused): on to the next request, or to the end of the connection.
+    pub(crate) fn next_request(&mut self, key: u32) {
+        let generation = self.connections.generation(key);
+        let draining = self.draining;
+        let now_ms = self.now_ms;
+        let keep_alive_ms = self.config.keep_alive_ms;
+        let Some(c) = self.connections.get_mut(key) else { return };
+        if c.has_output() {
+            c.phase = Phase::Flush;
+            if !c.blocked && !c.corked {
+                c.corked = true;
+                self.corked.push((key, generation));
+            }
+            return;
+        }
+        if c.close {
+            // Nothing unread: a plain close loses nothing. Else the answer could be lost to a reset.
+            if c.body.is_none() && c.input.is_empty() && !c.readable {
+                self.drop_connection(key);
+                return;
+            }
+            if c.peer_closed || rustix::net::shutdown(&c.socket, rustix::net::Shutdown::Write).is_err() {
+                self.drop_connection(key);
+                return;
+            }
+            c.phase = Phase::Linger;
+            c.input = Vec::new();
+            self.register(key);
+            self.set_deadline(key, now_ms + LINGER_MS);
+            self.again.push((key, generation));
+            return;
+        }
+        if !c.body.is_none() {
+            c.phase = Phase::Drain;
+            c.body_bytes = 0;
+            self.set_deadline(key, now_ms + LINGER_MS);
+            self.again.push((key, generation));
+            return;
+        }
+        c.phase = Phase::Head;
+        c.served = true;
+        let idle = now_ms + if draining { keep_alive_ms.min(LINGER_MS) } else { keep_alive_ms };
+        c.deadline_ms = idle;
+        if !c.input.is_empty() || c.readable {
+            self.again.push((key, generation));
+        }
+    }
+
+    /// Makes a new exchange of a connection.
+    pub(crate) fn exchange(&mut self, key: u32) -> u32 {
+        let frame = self.exchanges.spare();
+        let xkey = self.exchanges.table.insert(Exchange::new(frame, key, self.now_ns));
+        if let Some(c) = self.connections.get_mut(key) {
+            c.exchange = Some(xkey);
+        }
+        self.requests += 1;
+        xkey
+    }
+
+    /// Cuts the connection so that nobody takes what was sent for the whole.
+    pub(crate) fn cut(&mut self, key: u32, reset: bool) {
+        if let Some(c) = self.connections.get(key)
+            && reset
+        {
+            let _ = rustix::net::sockopt::set_socket_linger(&c.socket, Some(std::time::Duration::ZERO));
+        }
+        self.drop_connection(key);
+    }
+}
+
+fn clear_output(c: &mut Connection) {
+    c.output_at = 0;
+    c.output.clear();
+    if c.output.capacity() > OUTPUT_KEPT_BYTES {
+        c.output = Vec::new();
+    }
+}
+
+impl std::fmt::Debug for Net {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Net")
+            .field("connections", &self.connections.len())
+            .field("epoll", &self.epoll.as_fd())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,264 @@
+//! What happens to every request, in order, on one screen; each step has its function below or its own file.
+
+use std::net::IpAddr;
+
+use trivet_http::h1::{BodyLength, Form, Head, Version, request::Name};
+use trivet_wire::frame::{INLINE_BODY_BYTES_MAX, RequestHead, RequestWriter, UNKNOWN, flag, traits};
+
+use crate::address::{self, Forwarded};
+use crate::answer::Own;
+use crate::connection::{AddressText, BodyRest, Phase};
+use crate::edge::Edge;
+use crate::log;
+use crate::request_id;
+
+/// All request bodies in memory together; beyond it they go to disk.
+const INLINE_SUM_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Response bytes that an app may send ahead of its client, and when many answers wait for slow clients.
+pub(crate) const WINDOW_BYTES: u64 = 1024 * 1024;
+pub(crate) const WINDOW_BYTES_SCARCE: u64 = 64 * 1024;
+/// Above this sum of waiting answers the window is the scarce one.
+pub(crate) const BUFFERED_BYTES_MANY: usize = 16 * 1024 * 1024;
+
+/// A whole head has arrived in `buf`; `edge.net.head` describes it.
+pub(crate) fn begin(edge: &mut Edge, key: u32, buf: &[u8]) {
+    let head = std::mem::take(&mut edge.net.head);
+    if let Err((status, reason)) = take(edge, key, buf, &head) {
+        edge.net.refuse(key, status, reason);
+    }
+    edge.net.head = head;
+}
+
+fn take(edge: &mut Edge, key: u32, buf: &[u8], head: &Head) -> Result<(), (u16, &'static str)> {
+    let xkey = edge.net.exchange(key);
+    let seen = client(edge, key, buf, head);
+    frame(edge, key, xkey, buf, head, &seen);
+    scheme(head, &seen)?;
+    body_limit(edge, head)?;
+    if health(edge, xkey, buf, head) {
+        return Ok(());
+    }
+    app(edge, key, xkey, head);
+    Ok(())
+}
+
+/// Who asks and by which address: the peer's word only where it is trusted.
+struct Client<'a> {
+    forwarded: Forwarded<'a>,
+    trusted: bool,
+}
+
+fn client<'a>(edge: &mut Edge, key: u32, buf: &'a [u8], head: &Head) -> Client<'a> {
+    let trusted = edge.net.connections.get(key).is_some_and(|c| c.trusted);
+    let mut forwarded = Forwarded::default();
+    if head.fields.iter().any(|f| address::tells_client(f.known)) {
+        if trusted {
+            forwarded = address::read(&head.fields, buf, edge.net.config.trusted_peers.as_deref());
+        } else if !std::mem::replace(&mut edge.net.warned_of_forwarding, true) {
+            let peer = edge
+                .net
+                .connections
+                .get(key)
+                .map_or_else(String::new, |c| String::from_utf8_lossy(c.ip_text.as_bytes()).into_owned());
+            log::warn(
+                "dropped forwarding headers of a peer that is not trusted; --forwarded-allow-ips names those that are",
+                &[("peer", &peer)],
+            );
+        }
+    }
+    Client { forwarded, trusted }
+}
+
+/// RFC 9110 §7.4: an https target over a connection that is not secured.
+fn scheme(head: &Head, seen: &Client<'_>) -> Result<(), (u16, &'static str)> {
+    if head.form == Form::AbsoluteHttps && seen.forwarded.https != Some(true) {
+        return Err((421, "scheme.unsecured"));
+    }
+    Ok(())
+}
+
+fn body_limit(edge: &Edge, head: &Head) -> Result<(), (u16, &'static str)> {
+    let max = edge.net.config.body_bytes_max;
+    match head.body {
+        BodyLength::Length(n) if max > 0 && n > max => Err((413, "body.length")),
+        _ => Ok(()),
+    }
+}
+
+/// The path that the edge answers itself: 200 while at least one slot exists and it is not draining.
+fn health(edge: &mut Edge, xkey: u32, buf: &[u8], head: &Head) -> bool {
+    let Some(path) = &edge.net.config.health else { return false };
+    let target = head.path_and_query.of(buf);
+    if target.split(|b| *b == b'?').next() != Some(path.as_bytes()) {
+        return false;
+    }
+    let well = !edge.net.draining && edge.pool.workers().any(|w| w.accepting && w.slots > 0);
+    let (status, body) = if well { (200, "ok\n") } else { (503, "unavailable\n") };
+    // A body on a health check is nobody's habit: it is not worth reading.
+    let close = !matches!(head.body, BodyLength::None | BodyLength::Length(0));
+    edge.net.answer_own(xkey, status, Own { body: Some(body), close, retry_after: None });
+    true
+}
+
+/// The request as the app will get it: what is hop-by-hop, ambiguous or a stranger's claim stays here.
+fn frame(edge: &mut Edge, key: u32, xkey: u32, buf: &[u8], head: &Head, seen: &Client<'_>) {
+    let net = &mut edge.net;
+    let Some(c) = net.connections.get(key) else { return };
+    let Some(x) = net.exchanges.table.get_mut(xkey) else { return };
+    let made;
+    let id: &[u8] = match head.fields.iter().find(|f| f.known == Name::XRequestId) {
+        Some(f) if seen.trusted && request_id::acceptable(f.value.of(buf)) => f.value.of(buf),
+        _ => {
+            made = net.ids.next();
+            &made
+        }
+    };
+    let listener = &net.listeners[c.listener];
+    let (server, server_port) = c
+        .local
+        .as_ref()
+        .or(listener.local.as_ref())
+        .map_or((&[][..], 0), |(ip, port)| (ip.as_bytes(), *port));
+    let https = seen.forwarded.https == Some(true);
+    let (mut server, mut server_port) = (server, server_port);
+    if c.ip.is_none() {
+        // A unix socket has no address: the name that the client used must do.
+        let (host, port) = address::host_and_port(head.authority.of(buf));
+        server = if host.is_empty() { b"localhost" } else { host };
+        server_port = port.unwrap_or(if https { 443 } else { 80 });
+    }
+    if let Some(host) = seen.forwarded.host {
+        let (host, port) = address::host_and_port(host);
+        server = host;
+        server_port = port.unwrap_or(if https { 443 } else { 80 });
+    }
+    if let Some(port) = seen.forwarded.port {
+        server_port = port;
+    }
+    let forwarded_text: AddressText;
+    let (peer, peer_port): (&[u8], u16) = match seen.forwarded.client {
+        Some(ip) if Some(ip) != c.ip.map(|ip: IpAddr| ip.to_canonical()) => {
+            forwarded_text = AddressText::of(Some(ip));
+            (forwarded_text.as_bytes(), 0)
+        }
+        _ => (c.ip_text.as_bytes(), c.port),
+    };
+    let with_root;
+    let (target, raw_target): (&[u8], &[u8]) = match head.form {
+        Form::Origin => (head.path_and_query.of(buf), b""),
+        _ if head.empty_path => {
+            with_root = [b"/", head.path_and_query.of(buf)].concat();
+            (&with_root, head.target.of(buf))
+        }
+        _ => (head.path_and_query.of(buf), head.target.of(buf)),
+    };
+    let http_1_0 = head.version == Version::Http10;
+    let method = head.method.of(buf);
+    let mut w = RequestWriter::begin(
+        &mut x.out.frame,
+        &RequestHead {
+            method,
+            request_id: id,
+            target,
+            raw_target,
+            peer,
+            server,
+            peer_port,
+            server_port,
+            script: b"",
+            traits: if http_1_0 { traits::HTTP_1_0 } else { 0 } | if https { traits::HTTPS } else { 0 },
+        },
+    );
+    for (i, f) in head.fields.iter().enumerate() {
+        let pass = match f.known {
+            Name::Other
+            | Name::Host
+            | Name::ContentType
+            | Name::Cookie
+            | Name::UserAgent
+            | Name::Referer
+            | Name::Authorization => true,
+            Name::Underscore | Name::Proxy | Name::Expect => false,
+            Name::ContentLength => head.body == BodyLength::Length(0),
+            known if address::tells_client(known) => seen.trusted,
+            Name::XRequestId => seen.trusted,
+            _ => false,
+        };
+        if pass && !head.hop(i) {
+            w.field(f.name.of(buf), f.value.of(buf));
+        }
+    }
+    w.finish_head();
+    x.http_1_0 = http_1_0;
+    x.is_head = head.is_head;
+    x.keep_alive = head.keep_alive;
+    x.idempotent = matches!(method, b"GET" | b"HEAD" | b"PUT" | b"DELETE" | b"OPTIONS");
+    x.method_bytes = method.len() as u16;
+    x.id_bytes = id.len() as u16;
+}
+
+/// To the app, once its body is there (or at once, if bodies are streamed).
+fn app(edge: &mut Edge, key: u32, xkey: u32, head: &Head) {
+    let net = &mut edge.net;
+    let scarce = net.buffered_bytes > BUFFERED_BYTES_MANY;
+    let Some(x) = net.exchanges.table.get_mut(xkey) else { return };
+    let Some(c) = net.connections.get_mut(key) else { return };
+    x.out.window = if scarce { WINDOW_BYTES_SCARCE } else { WINDOW_BYTES } as u32;
+    x.out.body_flags = 0;
+    x.out.body_bytes = 0;
+    c.body_bytes = 0;
+    c.body_bytes_then = 0;
+    let length = match head.body {
+        BodyLength::None | BodyLength::Length(0) => {
+            c.phase = Phase::App;
+            edge.submit(key, xkey);
+            return;
+        }
+        BodyLength::Length(n) => {
+            c.body = BodyRest::Length(n);
+            Some(n)
+        }
+        BodyLength::Chunked => {
+            c.body = BodyRest::Chunked(Box::default());
+            None
+        }
+    };
+    x.owes_continue = head.expect_continue;
+    if !net.config.request_buffering {
+        x.out.body_flags = flag::BODY_STREAMED;
+        x.out.body_bytes = length.unwrap_or(UNKNOWN);
+        c.phase = Phase::App;
+        edge.submit(key, xkey);
+        return;
+    }
+    // A client that waits for `100 Continue` should learn before its upload that there is no room.
+    if edge.pool.full() {
+        edge.refuse_for_load(xkey);
+        return;
+    }
+    x.out.body_flags = flag::BODY_INLINE;
+    let spooled = length.is_some_and(|n| n > INLINE_BODY_BYTES_MAX as u64);
+    if spooled || net.inline_bytes > INLINE_SUM_BYTES_MAX {
+        match net.spools.take() {
+            Ok(spool) => {
+                x.out.spool = Some(spool);
+                x.out.body_flags = flag::BODY_SPOOLED;
+            }
+            Err(e) => {
+                log::error(
+                    "cannot make a file for a request body",
+                    &[("folder", &net.config.spool_dir), ("error", &e)],
+                );
+                net.answer_own(xkey, 503, Own { retry_after: Some(5), close: true, body: None });
+                return;
+            }
+        }
+    }
+    c.phase = Phase::Body;
+    let now_ms = net.now_ms;
+    net.set_deadline(key, now_ms + crate::receive::BODY_WINDOW_MS);
+    // With body bytes in hand already nobody waits for the word.
+    if head.expect_continue && edge.rest_is_empty {
+        edge.net.continue_if_owed(xkey);
+    }
+}

@@ -1,0 +1,386 @@
+//! Reading: bytes of a connection become heads, bodies and what is thrown away.
+
+use rustix::io::Errno;
+use trivet_http::h1::{Parsed, Reject, Step};
+use trivet_pool::Submitted;
+use trivet_wire::frame::{INLINE_BODY_BYTES_MAX, Kind, flag};
+
+use crate::answer::Own;
+use crate::connection::{BodyRest, Phase};
+use crate::edge::Edge;
+use crate::exchange::Place;
+use crate::log;
+use crate::pipeline;
+use crate::spool;
+
+/// A body must bring [`BODY_WINDOW_BYTES_MIN`] in each such time, however long it is in all.
+pub(crate) const BODY_WINDOW_MS: u64 = 30_000;
+const BODY_WINDOW_BYTES_MIN: u64 = 1024;
+/// What is thrown away of an unread body before the connection is given up instead.
+const DRAIN_BYTES_MAX: u64 = 1024 * 1024;
+/// A streamed body goes to the worker in frames of at most this.
+const STREAM_FRAME_BYTES: usize = 64 * 1024;
+
+impl Edge {
+    /// Reads what is there, as far as it is wanted.
+    pub(crate) fn receive(&mut self, key: u32) {
+        let mut scratch = std::mem::take(&mut self.scratch);
+        while let Some(c) = self.net.connections.get_mut(key) {
+            if !c.readable {
+                break;
+            }
+            let room = match c.phase {
+                Phase::Head | Phase::Body | Phase::Drain | Phase::Linger => scratch.len(),
+                Phase::App if c.body.is_none() => 0,
+                Phase::App => {
+                    let wanted = c
+                        .exchange
+                        .and_then(|x| self.net.exchanges.table.get(x))
+                        .map_or(0, |x| x.wanted.min(scratch.len() as u64) as usize);
+                    if c.input.is_empty() { wanted } else { 0 }
+                }
+                Phase::Flush => 0,
+            };
+            if room == 0 {
+                break;
+            }
+            match rustix::net::recv(&c.socket, &mut scratch[..room], rustix::net::RecvFlags::empty()) {
+                Ok((0, _)) => {
+                    c.readable = false;
+                    c.peer_closed = true;
+                    self.end_of_input(key);
+                    break;
+                }
+                Ok((n, _)) => {
+                    if n < room && !c.peer_closed {
+                        c.readable = false;
+                    }
+                    self.feed(key, &scratch[..n]);
+                }
+                Err(Errno::AGAIN) => c.readable = false,
+                Err(Errno::INTR) => {}
+                Err(_) => {
+                    self.net.drop_connection(key);
+                    break;
+                }
+            }
+        }
+        self.scratch = scratch;
+    }
+
+    /// Goes on with what was read ahead of its turn, then reads.
+    pub(crate) fn resume(&mut self, key: u32) {
+        let Some(c) = self.net.connections.get_mut(key) else { return };
+        if !c.input.is_empty() && c.phase != Phase::Flush {
+            self.feed(key, &[]);
+        }
+        self.receive(key);
+    }
+
+    /// Takes bytes behind those that wait already.
+    fn feed(&mut self, key: u32, data: &[u8]) {
+        let Some(c) = self.net.connections.get_mut(key) else { return };
+        if c.input.is_empty() {
+            let used = self.process(key, data);
+            if used < data.len()
+                && let Some(c) = self.net.connections.get_mut(key)
+            {
+                c.input.extend_from_slice(&data[used..]);
+            }
+            return;
+        }
+        let mut input = std::mem::take(&mut c.input);
+        input.extend_from_slice(data);
+        let used = self.process(key, &input);
+        if let Some(c) = self.net.connections.get_mut(key)
+            && used < input.len()
+        {
+            input.drain(..used);
+            c.input = input;
+        }
+    }
+
+    /// Uses as much of `buf` as can be used now; returns how much that was.
+    fn process(&mut self, key: u32, buf: &[u8]) -> usize {
+        let mut at = 0;
+        while let Some(c) = self.net.connections.get_mut(key) {
+            let rest = &buf[at..];
+            match c.phase {
+                Phase::Head => {
+                    if rest.is_empty() {
+                        break;
+                    }
+                    let fresh = c.resume == 0;
+                    match self.net.head.parse(rest, &self.net.limits, &mut c.resume) {
+                        Ok(Parsed::Complete) => {
+                            let bytes = self.net.head.bytes as usize;
+                            at += bytes;
+                            self.rest_is_empty = at == buf.len();
+                            pipeline::begin(self, key, rest);
+                        }
+                        Ok(Parsed::Partial) => {
+                            if fresh {
+                                let deadline = self.net.now_ms + self.net.config.head_ms;
+                                self.net.set_deadline(key, deadline);
+                            }
+                            break;
+                        }
+                        Err(Reject { status, reason, .. }) => {
+                            self.net.refuse(key, status, reason);
+                            return buf.len();
+                        }
+                    }
+                }
+                Phase::Body | Phase::Drain => {
+                    if rest.is_empty() {
+                        break;
+                    }
+                    at += self.take_body(key, rest);
+                }
+                Phase::App => {
+                    let used = if c.body.is_none() { 0 } else { self.stream_body(key, rest) };
+                    if used == 0 {
+                        break;
+                    }
+                    at += used;
+                }
+                Phase::Flush => break,
+                Phase::Linger => return buf.len(),
+            }
+        }
+        if self.net.connections.get(key).is_none() { buf.len() } else { at }
+    }
+
+    /// The next piece of a body: how much of `buf` it takes and which part of that is data; whether it is the last.
+    fn body_piece(&mut self, key: u32, buf: &[u8]) -> Result<(usize, std::ops::Range<usize>, bool), Reject> {
+        let Some(c) = self.net.connections.get_mut(key) else { return Ok((buf.len(), 0..0, true)) };
+        match &mut c.body {
+            BodyRest::None => Ok((0, 0..0, true)),
+            BodyRest::Length(left) => {
+                let n = buf.len().min(usize::try_from(*left).unwrap_or(usize::MAX));
+                *left -= n as u64;
+                let end = *left == 0;
+                if end {
+                    c.body = BodyRest::None;
+                }
+                Ok((n, 0..n, end))
+            }
+            BodyRest::Chunked(decoder) => {
+                let piece = match decoder.step(buf)? {
+                    Step::NeedMore { consumed } => (consumed, 0..0, false),
+                    Step::Data { consumed, data } => (consumed, data, false),
+                    Step::End { consumed } => (consumed, 0..0, true),
+                };
+                if piece.2 {
+                    c.body = BodyRest::None;
+                }
+                Ok(piece)
+            }
+        }
+    }
+
+    /// Keeps (or, draining, forgets) the next piece of a body.
+    fn take_body(&mut self, key: u32, buf: &[u8]) -> usize {
+        let (used, data, end) = match self.body_piece(key, buf) {
+            Ok(piece) => piece,
+            Err(reject) => {
+                if let Some(c) = self.net.connections.get_mut(key) {
+                    c.body = BodyRest::None;
+                }
+                if self.net.connections.get(key).is_some_and(|c| c.phase == Phase::Drain) {
+                    self.net.drop_connection(key);
+                } else {
+                    self.net.refuse(key, reject.status, reject.reason);
+                }
+                return buf.len();
+            }
+        };
+        let data = &buf[data];
+        let Some(c) = self.net.connections.get_mut(key) else { return used };
+        c.body_bytes += data.len() as u64;
+        if c.phase == Phase::Drain {
+            if c.body_bytes > DRAIN_BYTES_MAX {
+                self.net.drop_connection(key);
+            } else if end {
+                self.net.next_request(key);
+            }
+            return used;
+        }
+        let total = c.body_bytes;
+        let Some(xkey) = c.exchange else { return used };
+        let max = self.net.config.body_bytes_max;
+        if max > 0 && total > max {
+            self.net.refuse(key, 413, "body.chunks");
+            return buf.len();
+        }
+        if let Err(e) = self.keep_body(xkey, data, total - data.len() as u64) {
+            let folder = &self.net.config.spool_dir;
+            log::error("cannot write a request body", &[("folder", folder), ("error", &e)]);
+            self.net.answer_own(xkey, 503, Own { retry_after: Some(5), close: true, body: None });
+            return buf.len();
+        }
+        if end {
+            if let Some(c) = self.net.connections.get_mut(key) {
+                c.phase = Phase::App;
+                c.deadline_ms = u64::MAX;
+            }
+            self.submit(key, xkey);
+        }
+        used
+    }
+
+    /// Bodies stay in the frame up to [`INLINE_BODY_BYTES_MAX`], then move to a file.
+    fn keep_body(&mut self, xkey: u32, data: &[u8], before: u64) -> std::io::Result<()> {
+        let net = &mut self.net;
+        let Some(x) = net.exchanges.table.get_mut(xkey) else { return Ok(()) };
+        x.out.body_bytes = before + data.len() as u64;
+        if let Some(spool) = &x.out.spool {
+            return spool::write_all(spool, data, before);
+        }
+        if before as usize + data.len() <= INLINE_BODY_BYTES_MAX {
+            x.out.frame.extend_from_slice(data);
+            x.inline_bytes += data.len();
+            net.inline_bytes += data.len();
+            return Ok(());
+        }
+        let spool = net.spools.take()?;
+        let head = x.out.frame.len() - x.inline_bytes;
+        spool::write_all(&spool, &x.out.frame[head..], 0)?;
+        spool::write_all(&spool, data, before)?;
+        x.out.frame.truncate(head);
+        net.inline_bytes -= std::mem::take(&mut x.inline_bytes);
+        x.out.body_flags = flag::BODY_SPOOLED;
+        x.out.spool = Some(spool);
+        Ok(())
+    }
+
+    /// Sends the next piece of a streamed body to the worker, as far as the app has asked for it.
+    fn stream_body(&mut self, key: u32, buf: &[u8]) -> usize {
+        let Some(xkey) = self.net.connections.get(key).and_then(|c| c.exchange) else { return 0 };
+        let Some(x) = self.net.exchanges.table.get(xkey) else { return 0 };
+        let Place::Sent(worker, ticket, generation) = x.place else { return 0 };
+        if x.wanted == 0 {
+            return 0;
+        }
+        let room = buf.len().min(x.wanted.min(STREAM_FRAME_BYTES as u64) as usize);
+        let Ok((used, data, end)) = self.body_piece(key, &buf[..room]) else {
+            self.break_body(key);
+            return buf.len();
+        };
+        if data.is_empty() && !end {
+            return used;
+        }
+        let data = &buf[data];
+        let mut total = 0;
+        if let Some(c) = self.net.connections.get_mut(key) {
+            c.body_bytes += data.len() as u64;
+            total = c.body_bytes;
+            if end {
+                c.deadline_ms = u64::MAX;
+            }
+        }
+        let max = self.net.config.body_bytes_max;
+        if max > 0 && total > max {
+            self.break_body(key);
+            return buf.len();
+        }
+        if let Some(x) = self.net.exchanges.table.get_mut(xkey) {
+            x.wanted = x.wanted.saturating_sub(data.len() as u64);
+            x.body_begun = true;
+        }
+        let now = self.net.now_ns;
+        if let Some(w) = self.pool.worker(worker) {
+            let flags = if end { flag::END } else { 0 };
+            // At most what was asked for is under way, which is far below the ring's size.
+            if !w.tell(Kind::Body, flags, ticket, generation, 0, data).unwrap_or(false) {
+                self.break_body(key);
+                return buf.len();
+            }
+            w.sign(ticket, now);
+        }
+        used
+    }
+
+    /// The client's body is broken or too long in mid-stream: the app gets an error, the client no second chance.
+    fn break_body(&mut self, key: u32) {
+        let Some(c) = self.net.connections.get_mut(key) else { return };
+        c.body = BodyRest::None;
+        c.close = true;
+        c.readable = false;
+        let Some(x) = c.exchange.and_then(|x| self.net.exchanges.table.get(x)) else { return };
+        if let Place::Sent(worker, ticket, generation) = x.place
+            && let Some(w) = self.pool.worker(worker)
+        {
+            let _ = w.tell(Kind::Body, flag::ABORTED, ticket, generation, 0, &[]);
+        }
+    }
+
+    /// The client has closed its sending side.
+    fn end_of_input(&mut self, key: u32) {
+        let Some(c) = self.net.connections.get_mut(key) else { return };
+        match c.phase {
+            Phase::Head | Phase::Body | Phase::Drain | Phase::Linger => self.net.drop_connection(key),
+            Phase::App if !c.body.is_none() => {
+                self.break_body(key);
+                self.net.drop_connection(key);
+            }
+            Phase::App | Phase::Flush => {}
+        }
+    }
+
+    /// The request is ready for the app.
+    pub(crate) fn submit(&mut self, key: u32, xkey: u32) {
+        let now = self.net.now_ns;
+        match self.pool.submit(xkey, &mut self.net.exchanges, now) {
+            Submitted::Sent => {}
+            Submitted::Queued => {
+                if let Some(x) = self.net.exchanges.table.get_mut(xkey) {
+                    x.place = Place::Queued;
+                }
+                self.net.register(key);
+                // Who has gone already is not waited for.
+                if self.net.connections.get(key).is_some_and(|c| c.peer_closed) {
+                    self.net.drop_connection(key);
+                }
+            }
+            Submitted::Refused => self.refuse_for_load(xkey),
+        }
+    }
+
+    pub(crate) fn refuse_for_load(&mut self, xkey: u32) {
+        self.refused_for_load += 1;
+        self.net.answer_own(xkey, 503, Own { retry_after: Some(1), close: false, body: None });
+    }
+
+    /// A deadline has passed.
+    pub(crate) fn expire(&mut self, key: u32) {
+        let Some(c) = self.net.connections.get_mut(key) else { return };
+        if c.has_output() {
+            self.net.drop_connection(key);
+            return;
+        }
+        match c.phase {
+            Phase::Head if c.resume == 0 && c.input.is_empty() => self.net.drop_connection(key),
+            Phase::Head => self.net.refuse(key, 408, "head.slow"),
+            // It is the app that does not read on: the client is not to blame.
+            Phase::App
+                if c.exchange.and_then(|x| self.net.exchanges.table.get(x)).is_none_or(|x| x.wanted == 0) =>
+            {
+                c.deadline_ms = u64::MAX;
+            }
+            Phase::Body | Phase::App if !c.body.is_none() => {
+                if c.body_bytes - c.body_bytes_then >= BODY_WINDOW_BYTES_MIN {
+                    c.body_bytes_then = c.body_bytes;
+                    let deadline = self.net.now_ms + BODY_WINDOW_MS;
+                    self.net.set_deadline(key, deadline);
+                } else if c.phase == Phase::Body {
+                    self.net.refuse(key, 408, "body.slow");
+                } else {
+                    self.break_body(key);
+                }
+            }
+            Phase::Drain | Phase::Linger | Phase::Flush => self.net.drop_connection(key),
+            Phase::Body | Phase::App => {}
+        }
+    }
+}

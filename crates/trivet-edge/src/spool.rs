@@ -1,0 +1,96 @@
+//! Request bodies on disk: unlinked temporary files, used again and again, shared with the workers by descriptor.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+
+use rustix::fs::{Mode, OFlags};
+use trivet_pool::Spool;
+
+/// Idle files kept for the next body.
+const IDLE_MAX: usize = 64;
+/// A file that grew beyond this gives its space back when its request ends.
+const KEPT_BYTES_MAX: u64 = 1024 * 1024;
+
+#[derive(Debug)]
+pub(crate) struct Spools {
+    dir: PathBuf,
+    idle: Vec<Spool>,
+    next_id: u32,
+}
+
+impl Spools {
+    pub(crate) fn new(dir: &str) -> Self {
+        Self { dir: PathBuf::from(dir), idle: Vec::new(), next_id: 1 }
+    }
+
+    pub(crate) fn take(&mut self) -> io::Result<Spool> {
+        if let Some(spool) = self.idle.pop() {
+            return Ok(spool);
+        }
+        let id = self.next_id;
+        self.next_id = self.next_id.wrapping_add(1).max(1);
+        Ok(Spool { file: self.create()?, id, known_to: Vec::new() })
+    }
+
+    /// The file has no name from the start where the file system can do that; elsewhere it loses it at once.
+    fn create(&self) -> io::Result<OwnedFd> {
+        let mode = Mode::RUSR | Mode::WUSR;
+        let flags = OFlags::RDWR | OFlags::CLOEXEC;
+        match rustix::fs::open(&self.dir, flags | OFlags::TMPFILE, mode) {
+            Ok(file) => Ok(file),
+            Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::ISDIR | rustix::io::Errno::NOENT) => {
+                let path = self.dir.join(format!("trivet-{}-{}", std::process::id(), self.next_id));
+                let file =
+                    rustix::fs::open(&path, flags | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW, mode)?;
+                rustix::fs::unlink(&path)?;
+                Ok(file)
+            }
+            Err(e) => Err(e.into()),
+        }
+    }
+
+    /// Its request has ended.
+    pub(crate) fn put(&mut self, spool: Spool, bytes: u64) {
+        let small = bytes <= KEPT_BYTES_MAX || rustix::fs::ftruncate(&spool.file, 0).is_ok();
+        if small && self.idle.len() < IDLE_MAX {
+            self.idle.push(spool);
+        } else {
+            // A worker may still hold the descriptor; an empty file holds no space.
+            let _ = rustix::fs::ftruncate(&spool.file, 0);
+        }
+    }
+}
+
+/// Writes all of `data` at `offset`.
+pub(crate) fn write_all(spool: &Spool, mut data: &[u8], mut offset: u64) -> io::Result<()> {
+    while !data.is_empty() {
+        match rustix::io::pwrite(&spool.file, data, offset) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(n) => {
+                data = &data[n..];
+                offset += n as u64;
+            }
+            Err(rustix::io::Errno::INTR) => {}
+            Err(e) => return Err(e.into()),
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_used_again_and_a_large_one_is_emptied_first() {
+        let mut spools = Spools::new(&std::env::temp_dir().to_string_lossy());
+        let spool = spools.take().unwrap();
+        let id = spool.id;
+        write_all(&spool, &[7; 4096], 0).unwrap();
+        spools.put(spool, KEPT_BYTES_MAX + 1);
+        let again = spools.take().unwrap();
+        assert_eq!(again.id, id);
+        assert_eq!(rustix::fs::fstat(&again.file).unwrap().st_size, 0);
+    }
+}

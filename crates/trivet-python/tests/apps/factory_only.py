@@ -1,0 +1,5 @@
+"""Has a factory and no application."""
+
+
+def create_app():
+    return None

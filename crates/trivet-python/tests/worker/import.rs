@@ -1,0 +1,112 @@
+//! W48: what `MODULE:APP` may be, and what is said when it cannot be had.
+
+use trivet_wire::control::{FromWorker, Transport};
+
+use crate::harness::{Options, Worker, get};
+
+#[test]
+fn w48_apps_may_be_functions_instances_factories_and_attributes() {
+    for (target, text) in [
+        ("targets", "application"),
+        ("targets:", "application"),
+        ("targets:application", "application"),
+        ("targets:Namespace.inner", "dotted"),
+        ("targets:instance", "instance"),
+        ("targets:create_app()", "factory default 0"),
+        ("targets:create_app('a:b', size=3)", "factory a:b 3"),
+    ] {
+        let mut worker = Worker::ready(target, Options::default());
+        let mut edge = worker.attach(Transport::Ring);
+        assert_eq!(edge.exchange(&get("/")).text(), text, "{target}");
+    }
+}
+
+/// Starts what cannot start: the summary that the supervisor gets and all that was printed.
+fn fails(target: &str) -> (String, String) {
+    let mut worker = Worker::spawn(target, Options::default());
+    let FromWorker::ImportFailed { summary } = worker.says() else { panic!("{target} was imported") };
+    assert_eq!(worker.exit_status().code(), Some(70), "{target}");
+    let log = worker.logs(&summary);
+    assert!(!log.contains("gateway.py") && !log.contains("boot.py"), "our frames are shown: {log}");
+    (summary, log)
+}
+
+#[test]
+fn a_wrong_target_gets_one_line_and_a_hint_and_no_traceback() {
+    for (target, summary, hint) in [
+        ("hallo:app", "no module named `hallo`", "did you mean `hello`?"),
+        ("hello.py:app", "no module named `hello.py`", "a module is named as in an import: `hello`"),
+        ("hello.sub:app", "no module named `hello.sub`", ""),
+        ("zzz", "no module named `zzz`", "hint: it was looked for in `"),
+        ("hello:ap", "module `hello` has no `ap`", "did you mean `hello:app`?"),
+        ("targets:Namespace.outer", "module `targets` has no `Namespace.outer`", "hint: "),
+        ("targets:number", "`targets:number` cannot be called, it is a int", "hint: "),
+        ("targets:number()", "`targets:number` cannot be called, it is a int", ""),
+        ("targets:create_app(len)", "the arguments of `create_app(len)` are not literals", ""),
+        ("targets:create app", "`create app` is neither an attribute nor a call", "hint: "),
+        ("factory_only", "module `factory_only` has neither `app` nor `application`", "`factory_only:create_app()`"),
+        ("factory_only:create_app()", "`factory_only:create_app()` cannot be called, it is a NoneType", ""),
+    ] {
+        let (told, log) = fails(target);
+        assert_eq!(told, summary, "{target}");
+        assert!(log.contains(hint), "{target}: {log}");
+        assert!(!log.contains("Traceback"), "{target}: {log}");
+    }
+}
+
+#[test]
+fn an_error_of_the_app_is_shown_once_and_whole() {
+    let (told, log) = fails("raises:app");
+    assert_eq!(told, "module `raises` raised RuntimeError while being imported");
+    assert_eq!(log.matches("RuntimeError: the settings are wrong").count(), 1, "{log}");
+    assert!(log.starts_with("Traceback") && log.contains("in setup"), "{log}");
+
+    let (told, log) = fails("broken_import:app");
+    assert_eq!(
+        told,
+        "module `broken_import` imports `a_package_that_nobody_has`, which is not installed in this Python"
+    );
+    assert!(log.contains("broken_import.py\", line 3") && log.contains("`--venv`"), "{log}");
+
+    let (told, log) = fails("targets:broken_factory()");
+    assert_eq!(told, "`targets:broken_factory()` raised LookupError");
+    assert!(log.contains("LookupError: no configuration") && log.contains("in broken_factory"), "{log}");
+}
+
+#[test]
+fn another_build_is_refused() {
+    let mut worker = Worker::spawn("hello:app", Options { build: "9.9/wire-9", ..Options::default() });
+    let FromWorker::Unfit { why } = worker.says() else { panic!("it was taken") };
+    assert!(why.contains("9.9/wire-9"), "{why}");
+    assert_eq!(worker.exit_status().code(), Some(70));
+    assert_eq!(worker.stderr(), "");
+}
+
+#[test]
+fn check_only_imports_and_ends() {
+    let mut worker = Worker::spawn("hello:app", Options { check_only: true, ..Options::default() });
+    let FromWorker::Ready { python, app } = worker.says() else { panic!() };
+    assert!(python.starts_with("3.") && app == "hello:app", "{python} {app}");
+    assert!(worker.exit_status().success());
+}
+
+#[test]
+fn the_apps_world_has_nothing_of_ours_in_it() {
+    let folder = crate::responses::tempdir();
+    folder.write(
+        "world.py",
+        "import os, sys\n\
+         def app(environ, start_response):\n\
+         \x20   start_response('200 OK', [])\n\
+         \x20   ours = [p for p in sys.path if 'trivet/worker' in p]\n\
+         \x20   names = [m for m in sys.modules if 'trivet' in m and not m.startswith('_trivet')]\n\
+         \x20   fds = [os.get_inheritable(int(n)) for n in os.listdir('/proc/self/fd') if int(n) > 2\n\
+         \x20          and os.path.exists('/proc/self/fd/' + n)]\n\
+         \x20   return [repr((ours, names, sys.path[0] == os.getcwd(), 'TRIVET_NATIVE' in os.environ,\n\
+         \x20                 any(fds), sys.argv)).encode()]\n",
+    );
+    let options = Options { chdir: Some(folder.path().into()), ..Options::default() };
+    let mut worker = Worker::ready("world", options);
+    let mut edge = worker.attach(Transport::Ring);
+    assert_eq!(edge.exchange(&get("/")).text(), "([], [], True, False, False, ['trivet'])");
+}

@@ -1,0 +1,13 @@
+//! The parent: holds the sockets; starts, watches and replaces the other processes; parses no byte of the network.
+//!
+//! `machine` decides, `service` does. Only `process` calls the system without a safe wrapper.
+
+mod link;
+pub mod listen;
+pub mod log;
+pub mod machine;
+mod notify;
+pub mod pidfile;
+pub mod process;
+pub mod service;
+pub mod status;

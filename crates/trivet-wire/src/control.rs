@@ -1,0 +1,135 @@
+//! What the processes tell each other besides requests: JSON messages over a [`Channel`](crate::channel::Channel).
+//!
+//! Each child's descriptor 3 is its channel to the supervisor, which is its lifeline too.
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+/// The descriptor number at which every child finds its channel to the supervisor.
+pub const CHANNEL_FD: i32 = 3;
+
+/// Supervisor to edge.
+#[derive(Debug, Serialize, Deserialize)]
+pub enum ToEdge {
+    /// First message: the edge's own configuration. Descriptors: the listeners in its order, then, if the
+    /// configuration says so, the access log.
+    Configure(Value),
+    /// A worker is ready. Descriptor: the channel to it.
+    Worker { worker: u32, pid: u32, slots: u16 },
+    /// Give this worker no new request, take back what it has not started; [`FromEdge::Idle`] when it has none left.
+    Retire { worker: u32 },
+    /// This worker is dead.
+    Gone { worker: u32 },
+    /// Descriptor: the access log, opened anew.
+    ReopenLog,
+    /// Finish within this time and say [`FromEdge::Drained`].
+    Drain { within_ms: u64 },
+    /// Asks for [`FromEdge::Status`].
+    Status,
+}
+
+/// Edge to supervisor.
+#[derive(Debug, Serialize, Deserialize)]
+pub enum FromEdge {
+    /// Serving.
+    Ready,
+    /// The retired worker has nothing in hand any more.
+    Idle {
+        worker: u32,
+    },
+    /// A request of this worker is past its time: it has been answered with 504 or cut. The worker gets no new
+    /// request; it must be dumped and replaced.
+    Stuck {
+        worker: u32,
+        request_id: String,
+        request_line: String,
+        seconds: f64,
+    },
+    /// The worker broke the contract (its ring or frames are not believable): replace it.
+    Broken {
+        worker: u32,
+        why: String,
+    },
+    Drained,
+    Status(Value),
+}
+
+/// Supervisor to worker.
+#[derive(Debug, Serialize, Deserialize)]
+pub enum ToWorker {
+    /// First message.
+    Start(WorkerStart),
+    /// An edge. Descriptor: the channel to it, which says [`Attach`] first.
+    Edge { generation: u32 },
+    /// No request will come any more: call what is to be called at exit and end.
+    Quit,
+}
+
+/// What a worker is told at its start.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct WorkerStart {
+    /// Version and build of the binary: compared with the extension's.
+    pub build: String,
+    pub worker: u32,
+    /// `MODULE:APP`, `MODULE` or `MODULE:FACTORY()`.
+    pub app: String,
+    /// Folder that the worker is in and that stands first in `sys.path`.
+    pub chdir: String,
+    /// Further folders for `sys.path`.
+    pub pythonpath: Vec<String>,
+    /// `site-packages` of ours, for the public `trivet` package where the app's own Python has none; goes last.
+    pub fallback_path: Option<String>,
+    pub threads: u16,
+    /// More than one worker process serves the app (`wsgi.multiprocess`).
+    pub multiprocess: bool,
+    /// Watch the loaded files and tell [`FromWorker::Changed`].
+    pub reload: bool,
+    /// Only import the app, tell [`FromWorker::Ready`] and end.
+    pub check_only: bool,
+    /// Process title, shown by `ps`.
+    pub title: String,
+}
+
+/// Worker to supervisor.
+#[derive(Debug, Serialize, Deserialize)]
+pub enum FromWorker {
+    /// The app is imported; slots may be offered.
+    Ready { python: String, app: String },
+    /// The app cannot be imported; the traceback has been printed to the standard error.
+    ImportFailed { summary: String },
+    /// The extension does not fit the binary or the interpreter.
+    Unfit { why: String },
+    /// A loaded file changed.
+    Changed { path: String },
+}
+
+/// Edge to worker, first message on their channel. Descriptors: for [`Transport::Ring`] the memory, the worker's
+/// bell, the edge's bell; for [`Transport::Socket`] the stream.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Attach {
+    pub version: u32,
+    pub transport: Transport,
+    pub generation: u32,
+    pub tickets: u16,
+    pub request_bytes: u32,
+    pub response_bytes: u32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Transport {
+    Ring,
+    Socket,
+}
+
+/// Worker to edge: attached; `slots` are free now, each further one comes with [`Free`].
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Attached {
+    pub slots: u16,
+}
+
+/// Worker to edge: a slot that was busy for an earlier edge is free now.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Free {
+    pub free: u16,
+}

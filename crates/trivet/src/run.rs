@@ -1,0 +1,325 @@
+//! `trivet run`: flags and environment become decided values, and the supervisor gets them.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use trivet_edge::config::{AccessLog, Config, Listener as EdgeListener};
+use trivet_http::h1::Limits;
+use trivet_supervise::listen::{self, Bind, Listener, Shape};
+use trivet_supervise::log::{Level, Log};
+use trivet_supervise::machine::Policy;
+use trivet_supervise::process::account::{self, Account};
+use trivet_supervise::process::inherit;
+use trivet_supervise::service::{self, Checked, EdgeSettings, LogTarget, Settings, WorkerSettings};
+use trivet_wire::control::WorkerStart;
+
+use crate::failure::{CONFIG, Failure, SOFTWARE, USAGE};
+use crate::flags::{LogLevel, Run};
+use crate::python;
+use crate::values::{self, Trust};
+
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+/// A request head must be whole within this time (H13).
+const HEAD_MS: u64 = 10_000;
+const TRUSTED_DEFAULT: &str = "127.0.0.1,::1";
+
+/// Does what the flags say. `warnings`: lines about flags that have no effect.
+pub(crate) fn run(flags: Run, warnings: &[String]) -> Result<ExitCode, Failure> {
+    inherit::seal()
+        .map_err(|e| Failure::new(SOFTWARE, format!("cannot look at the open descriptors: {e}"), ""))?;
+    let Some(app) = flags.app.clone() else { return Err(no_app()) };
+    check_app_syntax(&app)?;
+    // What the user typed relative to where it was typed.
+    let python = python::find(flags.venv.as_deref())?;
+    let home = python::home()?;
+    let chdir = enter(flags.chdir.as_deref())?;
+    let log = open_log(&flags)?;
+    for warning in warnings {
+        log.write(Level::Warn, warning, &[]);
+    }
+    if Path::new("gunicorn.conf.py").exists() {
+        log.write(Level::Warn, "`gunicorn.conf.py` is not read: use flags or GUNICORN_CMD_ARGS", &[]);
+    }
+    let worker_account = worker_account(&flags, &log)?;
+    let workers = match flags.workers {
+        Some(workers) => workers,
+        None => from_env("WEB_CONCURRENCY", values::workers)?.unwrap_or(1),
+    };
+    let trust = match flags.forwarded_allow_ips.clone() {
+        Some(trust) => trust,
+        None => match from_env("FORWARDED_ALLOW_IPS", values::trust)? {
+            Some(trust) => trust,
+            None => values::trust(TRUSTED_DEFAULT).expect("the default is a list of addresses"),
+        },
+    };
+    let binds = binds(&flags, &log)?;
+    let shape =
+        Shape { backlog: flags.backlog, umask: flags.umask.unwrap_or(0), owner: worker_account.as_ref() };
+    let listeners =
+        listen::bind_all(&binds, shape).map_err(|e| Failure::new(CONFIG, e.to_string(), e.hint()))?;
+    let start = WorkerStart {
+        build: trivet_wire::BUILD.to_owned(),
+        worker: 0,
+        app: app.clone(),
+        chdir: text_of(&chdir)?,
+        pythonpath: flags
+            .pythonpath
+            .iter()
+            .map(|p| std::path::absolute(p).unwrap_or_else(|_| p.clone()))
+            .map(|p| text_of(&p))
+            .collect::<Result<_, _>>()?,
+        fallback_path: home.packages,
+        threads: flags.threads,
+        multiprocess: workers > 1,
+        reload: flags.reload,
+        check_only: false,
+        title: flags.name.clone().unwrap_or(app),
+    };
+    let mut env: Vec<_> = flags.env.iter().map(|(n, v)| (n.into(), v.into())).collect();
+    env.extend(home.native.map(|path| ("TRIVET_NATIVE".into(), path)));
+    let settings = Settings {
+        version: VERSION,
+        policy: Policy { workers, graceful_ms: ms(flags.graceful_timeout), reload: flags.reload },
+        edge: EdgeSettings {
+            config: serde_json::to_value(edge_config(&flags, &listeners, &trust))
+                .expect("the edge's configuration is plain data"),
+            account: rustix::process::geteuid().is_root().then(account::of_edge),
+            access_log: flags.access_logfile.as_deref().map(log_target),
+        },
+        listeners,
+        worker: WorkerSettings {
+            python,
+            boot: home.boot,
+            env,
+            account: worker_account,
+            umask: flags.umask,
+            start,
+        },
+        log,
+        capture_output: flags.capture_output,
+        pid_file: flags.pid.clone(),
+    };
+    if flags.check_config { check(settings) } else { serve(settings) }
+}
+
+fn serve(settings: Settings) -> Result<ExitCode, Failure> {
+    match service::run(settings) {
+        Ok(code) => Ok(ExitCode::from(code)),
+        Err(error) => Err(Failure::new(CONFIG, error.to_string(), error.hint())),
+    }
+}
+
+fn check(settings: Settings) -> Result<ExitCode, Failure> {
+    let checked = service::check(&settings);
+    settings.listeners.into_iter().for_each(Listener::close);
+    match checked {
+        Ok(Checked::Good { python, app }) => {
+            eprintln!("ok: `{}` is {app}, with Python {python}", settings.worker.start.app);
+            Ok(ExitCode::SUCCESS)
+        }
+        Ok(Checked::Bad { why }) => Err(Failure::new(SOFTWARE, why, "")),
+        Err(error) => Err(Failure::new(CONFIG, error.to_string(), error.hint())),
+    }
+}
+
+fn ms(time: Duration) -> u64 {
+    time.as_millis() as u64
+}
+
+fn no_app() -> Failure {
+    let hint = match ["wsgi", "app", "main", "application"]
+        .iter()
+        .find(|m| Path::new(&format!("{m}.py")).exists())
+    {
+        Some(module) => format!("there is a `{module}.py` here: `trivet run {module}`"),
+        None => "`trivet run app:app` serves `app` of `app.py`".to_owned(),
+    };
+    Failure::new(USAGE, "no application given", hint)
+}
+
+/// Finds what cannot be right before any process is started.
+fn check_app_syntax(app: &str) -> Result<(), Failure> {
+    let module = app.split(':').next().unwrap_or(app);
+    let stem = module.strip_suffix(".py");
+    if stem.is_some() || module.contains('/') {
+        let name = stem.unwrap_or(module).trim_start_matches("./").replace('/', ".");
+        let hint = format!("write the name of the module: `{}`", app.replacen(module, &name, 1));
+        return Err(Failure::new(USAGE, format!("`{app}` names a file, not a module"), hint));
+    }
+    let word = |part: &str| {
+        !part.is_empty()
+            && part.chars().all(|c| c.is_alphanumeric() || c == '_')
+            && !part.starts_with(|c: char| c.is_ascii_digit())
+    };
+    if !module.split('.').all(word) || app.ends_with(':') {
+        return Err(Failure::new(
+            USAGE,
+            format!("`{app}` is not of the form MODULE:APP"),
+            "`trivet run app:app` serves `app` of `app.py`",
+        ));
+    }
+    Ok(())
+}
+
+fn enter(chdir: Option<&Path>) -> Result<PathBuf, Failure> {
+    if let Some(folder) = chdir {
+        std::env::set_current_dir(folder).map_err(|e| {
+            let message = format!("cannot change to `{}`: {}", folder.display(), plain(&e));
+            Failure::new(CONFIG, message, "look at the folder given by `--chdir`")
+        })?;
+    }
+    std::env::current_dir().map_err(|e| {
+        Failure::new(CONFIG, format!("the current folder is gone: {}", plain(&e)), "use `--chdir`")
+    })
+}
+
+/// The system's words without the number.
+fn plain(error: &std::io::Error) -> String {
+    let text = error.to_string();
+    text.split(" (os error").next().unwrap_or(&text).to_lowercase()
+}
+
+fn text_of(path: &Path) -> Result<String, Failure> {
+    path.to_str().map(str::to_owned).ok_or_else(|| {
+        let message = format!("`{}` is not UTF-8", path.display());
+        Failure::new(CONFIG, message, "use a folder whose name is text")
+    })
+}
+
+fn log_target(path: &Path) -> LogTarget {
+    if path.as_os_str() == "-" { LogTarget::Stdout } else { LogTarget::File(path.to_owned()) }
+}
+
+fn open_log(flags: &Run) -> Result<Log, Failure> {
+    let path = (flags.error_logfile.as_os_str() != "-").then(|| flags.error_logfile.clone());
+    Log::new(flags.log_level.into(), path).map_err(|e| {
+        let message = format!("cannot open the log `{}`: {}", flags.error_logfile.display(), plain(&e));
+        Failure::new(CONFIG, message, "look at the folder given by `--error-logfile` and its permissions")
+    })
+}
+
+fn from_env<T>(name: &str, parse: impl Fn(&str) -> Result<T, String>) -> Result<Option<T>, Failure> {
+    match std::env::var(name) {
+        Ok(text) if !text.is_empty() => parse(&text)
+            .map(Some)
+            .map_err(|hint| Failure::new(USAGE, format!("`{text}` is not a fit value for {name}"), hint)),
+        _ => Ok(None),
+    }
+}
+
+fn binds(flags: &Run, log: &Log) -> Result<Vec<Bind>, Failure> {
+    let activated = listen::activated();
+    if !activated.is_empty() {
+        let inherited = |b: &Bind| matches!(b, Bind::Descriptor(_));
+        if flags.bind.iter().any(|b| !inherited(b)) {
+            log.write(Level::Warn, "`--bind` has no effect: the service manager passes the sockets", &[]);
+        }
+        return Ok(activated);
+    }
+    if !flags.bind.is_empty() {
+        return Ok(flags.bind.clone());
+    }
+    let port = from_env("PORT", |text| {
+        text.parse::<u16>().map_err(|_| "PORT holds the number of a port, as 8000".to_owned())
+    })?;
+    Ok(vec![match port {
+        Some(port) => Bind::Tcp { host: "0.0.0.0".to_owned(), port },
+        None => Bind::Tcp { host: "127.0.0.1".to_owned(), port: listen::PORT_DEFAULT },
+    }])
+}
+
+fn worker_account(flags: &Run, log: &Log) -> Result<Option<Account>, Failure> {
+    let account = account::resolve(flags.user.as_deref(), flags.group.as_deref())
+        .map_err(|e| Failure::new(CONFIG, e.to_string(), "look at `--user` and `--group`"))?;
+    let (uid, gid) = (rustix::process::geteuid(), rustix::process::getegid());
+    let Some(account) = account else {
+        if uid.is_root() {
+            log.write(Level::Warn, "the workers run as root; `--user` names another account for them", &[]);
+        }
+        return Ok(None);
+    };
+    if uid.is_root() {
+        if account.uid == 0 {
+            log.write(Level::Warn, "the workers run as root; `--user` names another account for them", &[]);
+        }
+        return Ok(Some(account));
+    }
+    if (account.uid, account.gid) == (uid.as_raw(), gid.as_raw()) {
+        return Ok(None);
+    }
+    let message =
+        format!("cannot run workers as user `{}`, group {}: that needs root", account.name, account.gid);
+    Err(Failure::new(CONFIG, message, "start as root, or leave `--user` and `--group` out"))
+}
+
+fn spool_dir() -> String {
+    // Not /tmp, which is memory on many systems.
+    let named = std::env::var("TMPDIR").ok().filter(|d| Path::new(d).is_absolute());
+    named.unwrap_or_else(|| if Path::new("/var/tmp").is_dir() { "/var/tmp".into() } else { "/tmp".into() })
+}
+
+fn edge_config(flags: &Run, listeners: &[Listener], trust: &Trust) -> Config {
+    let largest = |given: u64, max: u32| if given == 0 { max } else { given.min(max.into()) as u32 };
+    let default = Limits::default();
+    let line = largest(flags.limit_request_line, Limits::LARGEST.request_line_bytes_max);
+    let field = match flags.limit_request_field_size {
+        Some(given) => largest(given, Limits::LARGEST.field_bytes_max),
+        None => default.field_bytes_max,
+    };
+    // Who asks for larger parts than we expect means the whole head too.
+    let raised = line > default.request_line_bytes_max || field > default.field_bytes_max;
+    let head =
+        if raised { (line + 2 * field).min(Limits::LARGEST.head_bytes_max) } else { default.head_bytes_max };
+    Config {
+        listeners: listeners.iter().map(|l| EdgeListener { name: l.name.clone(), unix: l.unix }).collect(),
+        generation: 0,
+        transport: flags.transport.into(),
+        request_line_bytes_max: line,
+        head_bytes_max: head,
+        field_bytes_max: field,
+        fields_max: largest(flags.limit_request_fields.into(), Limits::LARGEST.fields_max),
+        body_bytes_max: flags.limit_request_body,
+        request_buffering: !flags.no_request_buffering,
+        spool_dir: spool_dir(),
+        keep_alive_ms: ms(flags.keep_alive),
+        head_ms: HEAD_MS,
+        timeout_ms: ms(flags.timeout),
+        queue_length_max: flags.queue_length,
+        queue_ms: ms(flags.queue_timeout),
+        trusted_peers: match trust {
+            Trust::All => None,
+            Trust::These(networks) => Some(networks.clone()),
+            Trust::Nobody => Some(Vec::new()),
+        },
+        log_debug: flags.log_level == LogLevel::Debug,
+        trust_unix: *trust != Trust::Nobody,
+        health: flags.health.clone(),
+        access_log: flags
+            .access_logfile
+            .is_some()
+            .then(|| AccessLog { format: flags.access_logformat.clone() }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_that_cannot_be_a_module_is_told_with_the_right_one() {
+        for good in ["app", "app:app", "a.b:c.d", "a:create_app()", "a:f('x/y')", "_m"] {
+            assert_eq!(check_app_syntax(good), Ok(()), "{good}");
+        }
+        let told = |app: &str| check_app_syntax(app).unwrap_err().to_string();
+        assert_eq!(
+            told("./shop/wsgi.py:application"),
+            "error: `./shop/wsgi.py:application` names a file, not a module\n\
+             hint: write the name of the module: `shop.wsgi:application`"
+        );
+        assert!(told("a-b").starts_with("error: `a-b` is not of the form MODULE:APP\nhint: "));
+        for bad in [":app", "app:", "a..b", "1a", ""] {
+            assert_eq!(check_app_syntax(bad).unwrap_err().code, USAGE, "{bad}");
+        }
+    }
+}
