@@ -38,16 +38,17 @@ skip() { # skip NAME WHY
 
 at_least() { [[ $(printf '%s\n%s\n' "$1" "$2" | sort -V | head -n 1) == "$1" ]]; }
 
-tool() { # tool CRATE VERSION: the one in PATH if it is new enough, else built once into .tools
-    local found
-    found=$("$cargo" "${1#cargo-}" --version 2>/dev/null | sed -n '1s/^[^ ]* \([0-9.]*\).*/\1/p')
-    if [[ -n $found ]] && at_least "$2" "$found"; then
+tool() { # tool CRATE VERSION FLAG…: the one in PATH if it is new enough, else built once into .tools
+    local name=$1 version=$2 found
+    shift 2
+    found=$("$cargo" "${name#cargo-}" --version 2>/dev/null | sed -n '1s/^[^ ]* \([0-9.]*\).*/\1/p')
+    if [[ -n $found ]] && at_least "$version" "$found"; then
         return
     fi
     # It runs for seconds: build it fast rather than make it fast.
     CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_OPT_LEVEL=1 CARGO_PROFILE_RELEASE_DEBUG=0 \
         CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 \
-        check "$1" "$cargo" install --locked --root .tools --target-dir .tools/target "$1@$2"
+        check "$name" "$cargo" install --locked --root .tools --target-dir .tools/target "$@" "$name@$version"
 }
 
 formatted() { "$cargo" fmt --all --check && "$cargo" fmt --manifest-path fuzz/Cargo.toml --check; }
@@ -75,7 +76,7 @@ address_sanitizer() {
         --package trivet-http --lib --target "$(uname -m)-unknown-linux-gnu" --target-dir target/asan
 }
 
-scripts/test-needs.sh && scripts/build-needs.sh && make --no-print-directory .venv-test/ready || exit
+scripts/test-needs.sh && scripts/build-needs.sh && make --silent .venv-test/ready || exit
 
 echo "checks"
 check fmt formatted
@@ -108,7 +109,7 @@ if nightly --version >/dev/null 2>&1; then
 else
     skip sanitizer "no nightly toolchain"
 fi
-tool cargo-nextest "$NEXTEST"
+tool cargo-nextest "$NEXTEST" --no-default-features --features default-no-update # no TLS library to build
 check build "$cargo" build --release --locked --package trivet --package trivet-python || exit
 check wheel "$venv/python" scripts/try_wheel.py
 built=$("$cargo" metadata --format-version 1 --no-deps --offline | sed 's/.*"target_directory":"\([^"]*\)".*/\1/')

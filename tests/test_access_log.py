@@ -131,7 +131,8 @@ def test_refusals_and_answers_of_the_edge_are_logged(start: Start, log: Path) ->
         connection.send(b"GET /bad HTTP/1.1\r\n\r\n").read()
     with server.connect() as connection:
         connection.send(b"GET /" + b"a" * 9000).read()
-    server.post("/over", b"", {"Content-Length": "99999999"})
+    with server.connect() as connection:
+        connection.send(b"POST /over HTTP/1.1\r\nHost: a\r\nContent-Length: 99999999\r\n\r\n").read()
     statuses = [line.split('" ')[1].split()[0] for line in lines(log, 3)]
     assert statuses == ["400", "414", "413"]
 
@@ -151,7 +152,7 @@ def test_a_head_request_and_its_size(start: Start, log: Path) -> None:
     with server.connect() as connection:
         connection.request("HEAD", "/sized/500")
         connection.request("GET", "/chunks/10")
-    assert lines(log, 2) == ["HEAD 200 0", "GET 200 80"]
+    assert lines(log, 3)[1:] == ["HEAD 200 0", "GET 200 80"]
 
 
 def test_sigusr1_opens_the_log_anew(start: Start, log: Path) -> None:

@@ -94,7 +94,7 @@ def test_an_attribute_that_does_not_exist_with_near_names(tmp_path: Path) -> Non
 def test_an_attribute_that_is_not_callable(tmp_path: Path) -> None:
     write(tmp_path, "app.py", "application = 5\n")
     done = refused(tmp_path, "app:application", *bind(), code=SOFTWARE)
-    assert "callable" in done.err
+    assert "cannot be called" in done.err
 
 
 def test_a_factory_that_is_not_called_is_named_in_the_hint(tmp_path: Path) -> None:
@@ -124,7 +124,7 @@ def test_no_app_at_all(tmp_path: Path) -> None:
         ["--no-such-flag"],
         ["--workers", "many"],
         ["--workers", "0"],
-        ["--workers", "-1"],
+        ["--workers=-1"],
         ["--threads", "0"],
         ["--threads", "x"],
         ["--timeout", "soon"],
@@ -141,7 +141,7 @@ def test_no_app_at_all(tmp_path: Path) -> None:
 def test_a_bad_flag(tmp_path: Path, flags: list[str]) -> None:
     write(tmp_path, "app.py", GOOD)
     done = refused(tmp_path, "app:application", *bind(), *flags, code=USAGE)
-    assert flags[0].lstrip("-") in done.err
+    assert flags[0].split("=")[0] in done.err
 
 
 def test_a_flag_with_a_typing_error_is_answered_with_the_right_one(tmp_path: Path) -> None:
@@ -158,7 +158,8 @@ def test_flags_of_gunicorn_that_are_not_here_are_answered_with_one_line(tmp_path
         "run", "app:application", *bind(), flag, *value, "--check-config", "--venv", sys.prefix, cwd=tmp_path
     )
     assert flag in done.err
-    assert sum(flag in line for line in done.err.splitlines()) == 1
+    lines = [line for line in done.err.splitlines() if flag in line and not line.startswith("hint:")]
+    assert len(lines) == 1, lines
 
 
 def test_a_folder_that_does_not_exist(tmp_path: Path) -> None:
@@ -408,7 +409,7 @@ def test_status_shows_the_service(start: Start, tmp_path: Path) -> None:
     assert "echo" in done.out
     for pid in server.workers():
         assert str(pid) in done.out
-    for word in "queue", "slots", "restarts":
+    for word in "queue", "in_flight", "restarts":
         assert word in done.out.lower()
 
 
@@ -463,9 +464,10 @@ def test_reload_waits_for_an_app_that_was_broken_from_the_start(start: Start, tm
 
 
 def test_sighup_with_a_broken_app_leaves_the_old_generation_alone(start: Start, tmp_path: Path) -> None:
-    write(tmp_path, "app.py", GOOD)
+    write(tmp_path, "app.py", "import os, pathlib\npathlib.Path(f'{os.getpid()}.imported').touch()\n" + GOOD)
     server = start("app", "--workers", "2", chdir=tmp_path)
-    old = server.workers()
+    old = server.wait_for_workers(2)
+    until(lambda: all((tmp_path / f"{pid}.imported").exists() for pid in old), why="both have the app")
     write(tmp_path, "app.py", "import no_such_dependency\n")
     before = len(server.log())
     server.signal(signal.SIGHUP)

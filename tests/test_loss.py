@@ -21,6 +21,8 @@ from support.server import Server
 
 WORKERS = 2
 THREADS = 2
+# A process that has been ready for so long is restarted at once when it dies.
+HEALTHY_SECONDS = 2.2
 
 
 @pytest.fixture
@@ -161,7 +163,7 @@ def test_sigterm_serves_what_waits_in_the_queue(start: Start, transport: str, re
         for i, connection in enumerate(connections):
             response = connection.read()
             assert (response.status, response.text.split()[0]) == (200, str(i))
-            assert response.says_close or i < 4
+            assert response.says_close or i < 15
             connection.assert_closed()
     finally:
         for connection in connections:
@@ -287,17 +289,21 @@ def test_sigkill_of_all_workers_at_once(server: Server, record: Path) -> None:
     account_after_kills(load, record, 3 * WORKERS)
 
 
-def test_a_request_that_kills_its_worker_does_not_kill_them_all(server: Server, record: Path) -> None:
+def test_a_request_that_kills_its_worker_does_not_kill_them_all(
+    start: Start, transport: str, record: Path
+) -> None:
+    flags = ["--workers", "2", "--queue-timeout", "3", "--transport", transport]
+    server = start("loss", *flags, env={"RECORD": str(record)})
     response = server.get("/poison/1")
     assert response.status == 502
     assert recorded(record)["1"] == 2, "once, and once more because GET is idempotent"
     response = server.post("/poison/2", b"")
     assert response.status == 502
     assert recorded(record)["2"] == 1
-    # many of them: the budget of retries is spent, and each still has its answer
-    statuses = [server.get(f"/poison/many{i}").status for i in range(10)]
+    # many of them: each still has its answer, even while there is nobody to try again
+    statuses = [server.get(f"/poison/many{i}").status for i in range(6)]
     assert set(statuses) <= {502, 503}
-    assert sum(recorded(record)[f"many{i}"] for i in range(10)) <= 20
+    assert max(recorded(record)[f"many{i}"] for i in range(6)) <= 2
     wait_until(lambda: server.get("/get/after").status == 200, 60, "it recovers")
 
 
@@ -342,6 +348,8 @@ def test_sigkill_of_the_edge(server: Server, record: Path, repetitions: int) -> 
                 await asyncio.sleep(0.002)
                 back = [o for o in load.outcomes if o.status == 200 and o.begun > killed]
             gaps.append(min(o.ended for o in back) - killed)
+            # an edge that dies soon after its start is restarted with backoff: that is not what is measured
+            await asyncio.sleep(HEALTHY_SECONDS)
 
     load = Load(server.address, ("get", "post"), keep_alive=True)
     asyncio.run(load.run(kill))
@@ -351,7 +359,8 @@ def test_sigkill_of_the_edge(server: Server, record: Path, repetitions: int) -> 
     broken = [o for o in load.outcomes if o.status != 200]
     assert all(o.status == 0 and o.error.startswith("Cut") for o in broken), [str(o) for o in broken]
     assert len(broken) <= repetitions * load.clients
-    twice = [o.id for o in load.outcomes if recorded(record)[o.id] > 1]
+    counts = recorded(record)
+    twice = [o.id for o in load.outcomes if counts[o.id] > 1]
     assert twice == [], "nobody but the client may ask again"
     assert statistics.median(gaps) < 0.2, gaps
     assert max(gaps) < 1.0, gaps
@@ -432,7 +441,7 @@ def test_an_app_that_dies_again_and_again_is_restarted_with_backoff_and_little_n
     (tmp_path / "broken").touch()
     os.kill(server.workers()[0], signal.SIGKILL)
     before = len(server.log())
-    server.wait_for_log("(?i)again|backoff|retry|restart", after=before)
+    server.wait_for_log("next_try", after=before)
     begun = time.monotonic()
     wait_until(lambda: time.monotonic() - begun > 4, 10)
     assert server.popen.poll() is None, "after a first success it never ends by itself"

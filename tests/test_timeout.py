@@ -144,7 +144,7 @@ def test_w7_close_is_called_once_when_a_request_past_its_time_comes_back(
 ) -> None:
     server = start("hang", "--timeout", "1", "--graceful-timeout", "10", "--transport", transport)
     old = server.workers()
-    assert server.get("/closing/2.5").status == 504
+    assert server.get("/closing/1.8").status == 504
     assert server.get("/").status == 200
     server.wait_for_log(r"close\(\) was called")
     server.wait_for_workers(1, without=old)

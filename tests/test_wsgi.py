@@ -235,7 +235,9 @@ def test_w10_a_failure_before_the_head_is_500_with_the_traceback_in_the_log_alon
 @pytest.mark.parametrize("name", ["single", "single_tuple"])
 def test_w11_a_single_chunk_has_a_length(server: Server, manner: str, name: str) -> None:
     response = call(server, name, manner)
-    assert (response.framing, response.body) == ("length", b"just one")
+    assert response.body == b"just one"
+    if manner == "plain":  # the validator makes an iterator of it, whose length nobody can know
+        assert response.framing == "length"
 
 
 @pytest.mark.parametrize("name", ["shorter", "shorter_generator"])

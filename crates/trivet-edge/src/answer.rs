@@ -13,6 +13,8 @@ use crate::net::Net;
 
 /// An answer's head and a body up to this leave in one buffer; a larger body leaves from where it is.
 const JOINED_BODY_BYTES: usize = 8 * 1024;
+/// Pieces of a body up to this wait for the end of the turn, so that many of them leave by one call.
+const CORKED_BODY_BYTES: usize = 4 * 1024;
 
 /// Fields of an answer that the edge gives by itself.
 #[derive(Clone, Copy, Debug, Default)]
@@ -172,6 +174,7 @@ impl Net {
         let r = Response::parse(payload)?;
         let end = header.flags & flag::END != 0;
         let Some(x) = self.exchanges.table.get_mut(xkey) else { return Ok(()) };
+        x.answered |= end;
         let Some(key) = x.connection else { return Ok(()) };
         if x.head_sent {
             return Err(Malformed("a second head"));
@@ -254,9 +257,12 @@ impl Net {
         }
 
         if !end {
-            // The first bytes of the body are likely to follow in the same turn.
-            self.write(key, &[&out], true);
+            // The first bytes of the body are in the head's frame, or likely to follow in the same turn.
+            let alive = self.write(key, &[&out], true);
             self.out = out;
+            if alive && !r.body.is_empty() {
+                self.body_part(xkey, key, r.body, false);
+            }
             return Ok(());
         }
         let body = match &mut x.framing {
@@ -292,6 +298,7 @@ impl Net {
     ) -> Result<(), Malformed> {
         let end = header.flags & flag::END != 0;
         let Some(x) = self.exchanges.table.get_mut(xkey) else { return Ok(()) };
+        x.answered |= end;
         x.received += payload.len() as u64;
         if x.received > x.granted {
             return Err(Malformed("more than was granted"));
@@ -300,6 +307,19 @@ impl Net {
         if !x.head_sent {
             return Err(Malformed("a body before its head"));
         }
+        if let Some(short) = self.body_part(xkey, key, payload, end) {
+            self.credits.push(xkey);
+            if end {
+                self.end_of_body(xkey, short);
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes a part of the body. `None`: the connection is gone; else whether the body ends before its length.
+    fn body_part(&mut self, xkey: u32, key: u32, payload: &[u8], end: bool) -> Option<bool> {
+        let x = self.exchanges.table.get_mut(xkey)?;
+        let cork = !end && payload.len() <= CORKED_BODY_BYTES;
         let mut size = [0; 18];
         let last: &[u8] = if end { b"\r\n0\r\n\r\n" } else { b"\r\n" };
         let mut short = false;
@@ -310,31 +330,26 @@ impl Net {
                 *left -= take as u64;
                 short = end && *left > 0;
                 x.body_sent += take as u64;
-                take == 0 || self.write(key, &[&payload[..take]], false)
+                take == 0 || self.write(key, &[&payload[..take]], cork)
             }
             Framing::Chunked if payload.is_empty() => !end || self.write(key, &[response::LAST_CHUNK], false),
             Framing::Chunked => {
                 x.body_sent += payload.len() as u64;
                 let size = response::chunk_header(payload.len(), &mut size);
-                self.write(key, &[size, payload, last], false)
+                self.write(key, &[size, payload, last], cork)
             }
             Framing::Close => {
                 x.body_sent += payload.len() as u64;
-                self.write(key, &[payload], false)
+                self.write(key, &[payload], cork)
             }
         };
-        if alive {
-            self.credits.push(xkey);
-            if end {
-                self.end_of_body(xkey, short);
-            }
-        }
-        Ok(())
+        alive.then_some(short)
     }
 
     /// The body is complete.
     pub(crate) fn on_end(&mut self, xkey: u32) -> Result<(), Malformed> {
         let Some(x) = self.exchanges.table.get_mut(xkey) else { return Ok(()) };
+        x.answered = true;
         let Some(key) = x.connection else { return Ok(()) };
         if !x.head_sent {
             return Err(Malformed("an end without a head"));
@@ -358,6 +373,7 @@ impl Net {
     /// The answer cannot be finished: cuts the connection, so that the part is not taken for the whole.
     pub(crate) fn on_abort(&mut self, xkey: u32) {
         let Some(x) = self.exchanges.table.get_mut(xkey) else { return };
+        x.answered = true;
         let reset = x.framing == Framing::Close;
         let Some(key) = x.connection.take() else { return };
         let over = x.place == Place::Here;
@@ -397,6 +413,7 @@ impl Net {
     ) -> Result<(), Malformed> {
         let end = header.flags & flag::END != 0;
         let Some(x) = self.exchanges.table.get_mut(xkey) else { return Ok(()) };
+        x.answered |= end;
         let Some(key) = x.connection else { return Ok(()) };
         if !x.head_sent {
             return Err(Malformed("a file before its head"));

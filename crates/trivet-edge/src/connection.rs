@@ -101,6 +101,9 @@ pub(crate) struct Connection {
 
     /// Something may be there to read that has not been read (edge-triggered).
     pub(crate) readable: bool,
+    /// It has had its share of this turn for reading, for sending; it goes on in the next.
+    pub(crate) unread: bool,
+    pub(crate) yielded: bool,
     /// The client has closed its sending side.
     pub(crate) peer_closed: bool,
     /// No further request after this one.
@@ -135,6 +138,8 @@ impl Connection {
             blocked: false,
             corked: false,
             readable: false,
+            unread: false,
+            yielded: false,
             peer_closed: false,
             close: false,
             registered: false,

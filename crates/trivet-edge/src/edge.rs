@@ -23,6 +23,10 @@ use crate::pipeline::{BUFFERED_BYTES_MANY, WINDOW_BYTES, WINDOW_BYTES_SCARCE};
 
 const EVENTS: usize = 512;
 const TICK_MS: u64 = 250;
+/// Frames taken from one worker before the others get their turn.
+const FRAMES_MAX: u32 = 256;
+/// Time among the workers before the sockets are looked at again.
+const WORKERS_NS_MAX: u64 = 1_000_000;
 /// One read takes at most this.
 const SCRATCH_BYTES: usize = 128 * 1024;
 /// Tokens of the epoll set: what it is in the upper two bits; for a connection its generation, then its key.
@@ -139,11 +143,22 @@ impl Edge {
             }
             for (key, generation) in std::mem::take(&mut self.net.yielded) {
                 if self.net.connections.is(key, generation) {
+                    if let Some(c) = self.net.connections.get_mut(key) {
+                        c.yielded = false;
+                    }
                     self.on_writable(key);
                 }
             }
+            for (key, generation) in std::mem::take(&mut self.net.unread) {
+                if self.net.connections.is(key, generation) {
+                    if let Some(c) = self.net.connections.get_mut(key) {
+                        c.unread = false;
+                    }
+                    self.receive(key);
+                }
+            }
             sleep = self.settle();
-            if !self.net.yielded.is_empty() {
+            if !self.net.yielded.is_empty() || !self.net.unread.is_empty() {
                 sleep = Some(0);
             }
             if self.drained && self.net.connections.len() == 0 {
@@ -160,7 +175,7 @@ impl Edge {
             return;
         }
         let Some(c) = self.net.connections.get_mut(key) else { return };
-        if flags.contains(F::OUT) && c.blocked {
+        if flags.contains(F::OUT) && c.blocked && !c.yielded {
             c.blocked = false;
             if !self.on_writable(key) {
                 return;
@@ -202,17 +217,23 @@ impl Edge {
     /// After the events of a turn: everything that follows from them, until nothing does. Returns how long to
     /// sleep, in nanoseconds.
     fn settle(&mut self) -> Option<u64> {
-        loop {
+        let mut rounds = 0;
+        let armed = loop {
+            // Workers that are never quite drained must not keep the sockets waiting.
+            if rounds > 1 && trivet_wire::monotonic_ns() - self.net.now_ns > WORKERS_NS_MAX {
+                break false;
+            }
+            rounds += 1;
             self.drain_workers();
+            if self.net.now_ms >= self.next_tick_ms {
+                self.tick();
+            }
             self.follow_up();
             let mut failed = Vec::new();
             self.pool.pump(&mut self.net.exchanges, self.net.now_ns);
             self.pool.flush(&mut failed);
             for (index, error) in failed {
                 self.distrust(index, &error);
-            }
-            if self.net.now_ms >= self.next_tick_ms {
-                self.tick();
             }
             self.uncork();
             if !self.net.again.is_empty() {
@@ -231,10 +252,13 @@ impl Edge {
                 continue;
             }
             if self.arm() {
-                break;
+                break true;
             }
-        }
+        };
         self.register_fresh();
+        if !armed {
+            return Some(0);
+        }
         let mut sleep = self.next_sleep();
         if let Some(ns) = self.pool.next_stale(self.net.now_ns) {
             sleep = Some(sleep.map_or(ns, |s| s.min(ns)));
@@ -245,6 +269,7 @@ impl Edge {
     fn next_sleep(&self) -> Option<u64> {
         if self.net.connections.len() == 0
             && self.net.exchanges.table.len() == 0
+            && self.net.listeners.iter().all(|l| !l.paused)
             && self.drain_until_ms.is_none()
         {
             return None;
@@ -285,11 +310,12 @@ impl Edge {
     /// Cancels, forgets and gives credit as the connections' fates demand.
     fn follow_up(&mut self) {
         while let Some((worker, ticket, generation)) = self.net.cancels.pop() {
-            if let Some(w) = self.pool.worker(worker)
-                && w.key(ticket, generation).is_some()
-                && let Err(e) = w.cancel(ticket, generation)
-            {
-                self.distrust(worker, &e);
+            let Some(w) = self.pool.worker(worker) else { continue };
+            let Some(xkey) = w.key(ticket, generation) else { continue };
+            match self.pool.cancel(worker, ticket, generation) {
+                Ok(true) => self.net.released(xkey),
+                Ok(false) => {}
+                Err(e) => self.distrust(worker, &e),
             }
         }
         while let Some(xkey) = self.net.forgotten.pop() {
@@ -363,22 +389,22 @@ impl Edge {
 
     fn drain_workers(&mut self) {
         for index in self.pool.indices() {
-            if let Err(e) = self.drain_worker(index) {
+            if let Err(e) = self.drain_worker(index, FRAMES_MAX) {
                 self.distrust(index, &e);
             }
         }
     }
 
-    /// Takes all that a worker has sent.
-    fn drain_worker(&mut self, index: usize) -> Result<(), LinkError> {
+    /// Takes what a worker has sent.
+    fn drain_worker(&mut self, index: usize, frames_max: u32) -> Result<(), LinkError> {
         let Some(w) = self.pool.worker(index) else { return Ok(()) };
         w.link.fill()?;
-        let mut any = false;
-        loop {
+        let mut frames = 0;
+        while frames < frames_max {
             let net = &mut self.net;
             let Some(w) = self.pool.worker(index) else { return Ok(()) };
             let Some((header, key, payload)) = w.next_frame()? else { break };
-            any = true;
+            frames += 1;
             let mut file = None;
             if let Some(xkey) = key {
                 match header.kind {
@@ -435,7 +461,9 @@ impl Edge {
                 w.sign(header.ticket, now);
             }
         }
-        if any && let Some(w) = self.pool.worker(index) {
+        if frames > 0
+            && let Some(w) = self.pool.worker(index)
+        {
             w.link.release();
             self.tell_if_idle(index);
         }
@@ -484,7 +512,7 @@ impl Edge {
             } else if let Ok(Attached { slots }) = message.json() {
                 w.slots = slots;
             } else if let Ok(Free { free }) = message.json() {
-                w.slots += free;
+                w.slots = w.slots.saturating_add(free);
             } else {
                 let why = "a message on its channel that nobody understands".to_owned();
                 let worker = w.id;
@@ -498,14 +526,14 @@ impl Edge {
     /// The worker is dead: what it sent is still good, what it had not begun is queued again.
     fn lose_worker(&mut self, index: usize) {
         // An error here means that its last words are not whole: they end there.
-        let _ = self.drain_worker(index);
+        let _ = self.drain_worker(index, u32::MAX);
         let Some(w) = self.pool.worker(index) else { return };
         let (id, pid) = (w.id, w.pid);
         let _ = epoll::delete(&self.net.epoll, w.link.watched());
         let _ = epoll::delete(&self.net.epoll, &w.channel);
         self.files.retain(|(i, ..)| *i != index);
         let now = self.net.now_ns;
-        for (xkey, lost) in self.pool.bury(index) {
+        for (xkey, lost, turn) in self.pool.bury(index, now) {
             let Some(x) = self.net.exchanges.table.get_mut(xkey) else { continue };
             x.place = Place::Here;
             let Some(key) = x.connection else {
@@ -521,7 +549,7 @@ impl Edge {
             if again {
                 x.retried |= lost == Lost::Started;
                 self.retried += u64::from(lost == Lost::Started);
-                self.pool.requeue(xkey, &mut self.net.exchanges, now);
+                self.pool.requeue(xkey, turn, &mut self.net.exchanges);
                 continue;
             }
             let id_text = String::from_utf8_lossy(x.request_id()).into_owned();
@@ -553,13 +581,13 @@ impl Edge {
         let _ = epoll::delete(&self.net.epoll, w.link.watched());
         let _ = epoll::delete(&self.net.epoll, &w.channel);
         self.tell(&FromEdge::Broken { worker, why });
-        for (xkey, lost) in self.pool.bury(index) {
+        for (xkey, lost, turn) in self.pool.bury(index, self.net.now_ns) {
             let Some(x) = self.net.exchanges.table.get_mut(xkey) else { continue };
             x.place = Place::Here;
             if x.connection.is_none() {
                 self.net.free_exchange(xkey);
             } else if lost == Lost::Unstarted {
-                self.pool.requeue(xkey, &mut self.net.exchanges, self.net.now_ns);
+                self.pool.requeue(xkey, turn, &mut self.net.exchanges);
             } else if x.head_sent {
                 self.net.on_abort(xkey);
             } else {
@@ -595,7 +623,11 @@ impl Edge {
                 .collect();
             for (ticket, generation, xkey, ns) in overdue {
                 let Some(x) = self.net.exchanges.table.get_mut(xkey) else { continue };
-                let Some(key) = x.connection else { continue };
+                // A client that was less patient than we changes nothing: the slot must come free.
+                if x.answered || std::mem::replace(&mut x.given_up, true) {
+                    continue;
+                }
+                let client = x.connection;
                 let seconds = ns as f64 / 1e9;
                 let request_id = String::from_utf8_lossy(x.request_id()).into_owned();
                 let request_line = x.request_line();
@@ -604,16 +636,16 @@ impl Edge {
                     w.accepting = false;
                     w.given_up += 1;
                     let worker = w.id;
-                    let _ = w.cancel(ticket, generation);
+                    let _ = self.pool.cancel(index, ticket, generation);
                     self.tell(&FromEdge::Stuck { worker, request_id, request_line, seconds });
                 }
                 if head_sent {
                     self.net.on_abort(xkey);
-                } else {
+                } else if let Some(key) = client {
                     let close = self.net.connections.get(key).is_some_and(|c| !c.body.is_none());
                     self.net.answer_own(xkey, 504, Own { close, ..Own::default() });
                 }
-                self.pool.recall_all(index, &mut self.net.exchanges, self.net.now_ns);
+                self.pool.recall_all(index, &mut self.net.exchanges);
                 self.tell_if_idle(index);
             }
         }
@@ -632,6 +664,11 @@ impl Edge {
             self.refuse_for_load(xkey);
         }
         self.check_timeouts();
+        // Credit that found no space in a ring is given again.
+        let net = &mut self.net;
+        let sent = |x: &crate::exchange::Exchange| matches!(x.place, Place::Sent(..));
+        let table = &net.exchanges.table;
+        net.credits.extend(table.keys().filter(|k| table.get(*k).is_some_and(sent)));
         // A quarter of the connections each time: cheaper than any order of deadlines that change with every request.
         self.quarter = (self.quarter + 1) % 4;
         for key in (self.quarter..self.net.connections.keys_end()).step_by(4) {
@@ -687,7 +724,7 @@ impl Edge {
                             w.accepting = false;
                             w.idle_told = false;
                         }
-                        self.pool.recall_all(index, &mut self.net.exchanges, self.net.now_ns);
+                        self.pool.recall_all(index, &mut self.net.exchanges);
                         self.tell_if_idle(index);
                     }
                     None => self.tell(&FromEdge::Idle { worker }),

@@ -45,6 +45,10 @@ pub(crate) struct Exchange {
     pub(crate) id_bytes: u16,
 
     pub(crate) head_sent: bool,
+    /// The app has given its whole answer; what it still does after that is its own affair.
+    pub(crate) answered: bool,
+    /// Its time was up.
+    pub(crate) given_up: bool,
     pub(crate) framing: Framing,
     /// Response bytes from the app, and how many it may send in all.
     pub(crate) received: u64,
@@ -81,6 +85,8 @@ impl Exchange {
             method_bytes: 0,
             id_bytes: 0,
             head_sent: false,
+            answered: false,
+            given_up: false,
             framing: Framing::None,
             received: 0,
             granted: 0,

@@ -82,7 +82,7 @@ impl Edge {
         // Its first request is likely to be there already.
         c.readable = true;
         let key = self.net.connections.insert(c);
-        let idle = self.net.now_ms + self.net.config.keep_alive_ms;
+        let idle = self.net.now_ms + self.net.config.keep_alive_ms.max(self.net.config.head_ms);
         self.net.set_deadline(key, idle);
         self.receive(key);
         let generation = self.net.connections.generation(key);

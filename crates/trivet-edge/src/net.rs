@@ -9,6 +9,7 @@ use trivet_http::date::Clock;
 use trivet_http::h1::{Head, Limits};
 
 use crate::access_log::AccessLog;
+use crate::answer::Own;
 use crate::config::Config;
 use crate::connection::{AddressText, Connection, FileOut, Phase};
 use crate::exchange::{Exchange, Exchanges, Place};
@@ -71,6 +72,8 @@ pub(crate) struct Net {
     pub(crate) fresh: Vec<(u32, u32, u8)>,
     /// Connections that could send more but have had their share of this turn.
     pub(crate) yielded: Vec<(u32, u32)>,
+    /// The same for reading.
+    pub(crate) unread: Vec<(u32, u32)>,
     /// Worker, ticket, generation of requests that nobody waits for any more.
     pub(crate) cancels: Vec<(usize, u16, u32)>,
     /// Queued requests whose client has gone.
@@ -120,6 +123,7 @@ impl Net {
             again: Vec::new(),
             fresh: Vec::new(),
             yielded: Vec::new(),
+            unread: Vec::new(),
             cancels: Vec::new(),
             forgotten: Vec::new(),
             credits: Vec::new(),
@@ -222,13 +226,17 @@ impl Net {
         self.exchanges.recycle(x.out.frame);
     }
 
-    /// The worker (or nobody) has the exchange any more: it is freed unless a client still waits.
+    /// The worker is done with the exchange: it is freed unless its answer is still on the way to the client.
     pub(crate) fn released(&mut self, xkey: u32) {
-        if let Some(x) = self.exchanges.table.get_mut(xkey) {
-            x.place = Place::Here;
-            if x.connection.is_none() {
-                self.free_exchange(xkey);
-            }
+        let Some(x) = self.exchanges.table.get_mut(xkey) else { return };
+        x.place = Place::Here;
+        if x.connection.is_none() {
+            self.free_exchange(xkey);
+        } else if x.head_sent {
+            self.on_abort(xkey);
+        } else {
+            // Done without an answer: whatever that was, the client must not wait for it.
+            self.answer_own(xkey, 500, Own { close: true, ..Own::default() });
         }
     }
 
@@ -239,6 +247,11 @@ impl Net {
         let generation = self.connections.generation(key);
         let Some(c) = self.connections.get_mut(key) else { return false };
         if c.blocked || c.file.is_some() || cork {
+            // A client that is never quite up to date must not keep all that it has got.
+            if c.output_at > OUTPUT_KEPT_BYTES && c.output_at >= c.output.len() / 2 {
+                c.output.drain(..c.output_at);
+                c.output_at = 0;
+            }
             let before = c.output.len();
             for part in parts {
                 c.output.extend_from_slice(part);
@@ -346,14 +359,16 @@ impl Net {
             }
             if turn_bytes >= TURN_BYTES_MAX {
                 c.blocked = true;
+                c.yielded = true;
                 self.yielded.push((key, self.connections.generation(key)));
                 return true;
             }
             let count = file.left.min(SENDFILE_BYTES) as usize;
             match rustix::fs::sendfile(&c.socket, &file.file, Some(&mut file.offset), count) {
                 Ok(0) => {
-                    // The file is shorter than it was: never pad, never pretend.
-                    self.drop_connection(key);
+                    // The file is shorter than it was: never pad, never pretend (where the end of the connection
+                    // is the end of the body, only a reset tells).
+                    self.cut(key, true);
                     return false;
                 }
                 Ok(n) => {
@@ -403,7 +418,7 @@ impl Net {
                 self.drop_connection(key);
                 return;
             }
-            if c.peer_closed || rustix::net::shutdown(&c.socket, rustix::net::Shutdown::Write).is_err() {
+            if rustix::net::shutdown(&c.socket, rustix::net::Shutdown::Write).is_err() {
                 self.drop_connection(key);
                 return;
             }

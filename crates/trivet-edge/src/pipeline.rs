@@ -13,7 +13,7 @@ use crate::log;
 use crate::request_id;
 
 /// All request bodies in memory together; beyond it they go to disk.
-const INLINE_SUM_BYTES_MAX: usize = 16 * 1024 * 1024;
+pub(crate) const INLINE_SUM_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Response bytes that an app may send ahead of its client, and when many answers wait for slow clients.
 pub(crate) const WINDOW_BYTES: u64 = 1024 * 1024;
 pub(crate) const WINDOW_BYTES_SCARCE: u64 = 64 * 1024;
@@ -31,14 +31,28 @@ pub(crate) fn begin(edge: &mut Edge, key: u32, buf: &[u8]) {
 
 fn take(edge: &mut Edge, key: u32, buf: &[u8], head: &Head) -> Result<(), (u16, &'static str)> {
     let xkey = edge.net.exchange(key);
+    texts(edge, head)?;
     let seen = client(edge, key, buf, head);
     frame(edge, key, xkey, buf, head, &seen);
     scheme(head, &seen)?;
+    nul(head.target.of(buf))?;
     body_limit(edge, head)?;
-    if health(edge, xkey, buf, head) {
+    if health(edge, key, xkey, buf, head) {
         return Ok(());
     }
     app(edge, key, xkey, head);
+    Ok(())
+}
+
+/// Names and hosts have 16 bits for their length in the frame; only the largest limits let longer ones come so far.
+fn texts(edge: &Edge, head: &Head) -> Result<(), (u16, &'static str)> {
+    let max = usize::from(u16::MAX);
+    let names_host = |known| matches!(known, Name::Host | Name::Forwarded | Name::XForwardedHost);
+    if edge.net.limits.field_bytes_max as usize > max
+        && head.fields.iter().any(|f| f.name.len() > max || names_host(f.known) && f.value.len() > max)
+    {
+        return Err((431, "limit.text"));
+    }
     Ok(())
 }
 
@@ -77,6 +91,18 @@ fn scheme(head: &Head, seen: &Client<'_>) -> Result<(), (u16, &'static str)> {
     Ok(())
 }
 
+/// An encoded NUL is in no honest target, and ends strings in too many programs behind us (H7).
+fn nul(target: &[u8]) -> Result<(), (u16, &'static str)> {
+    let mut rest = target;
+    while let Some(at) = memchr::memchr(b'%', rest) {
+        rest = &rest[at + 1..];
+        if rest.starts_with(b"00") {
+            return Err((400, "target.nul"));
+        }
+    }
+    Ok(())
+}
+
 fn body_limit(edge: &Edge, head: &Head) -> Result<(), (u16, &'static str)> {
     let max = edge.net.config.body_bytes_max;
     match head.body {
@@ -86,7 +112,7 @@ fn body_limit(edge: &Edge, head: &Head) -> Result<(), (u16, &'static str)> {
 }
 
 /// The path that the edge answers itself: 200 while at least one slot exists and it is not draining.
-fn health(edge: &mut Edge, xkey: u32, buf: &[u8], head: &Head) -> bool {
+fn health(edge: &mut Edge, key: u32, xkey: u32, buf: &[u8], head: &Head) -> bool {
     let Some(path) = &edge.net.config.health else { return false };
     let target = head.path_and_query.of(buf);
     if target.split(|b| *b == b'?').next() != Some(path.as_bytes()) {
@@ -96,6 +122,9 @@ fn health(edge: &mut Edge, xkey: u32, buf: &[u8], head: &Head) -> bool {
     let (status, body) = if well { (200, "ok\n") } else { (503, "unavailable\n") };
     // A body on a health check is nobody's habit: it is not worth reading.
     let close = !matches!(head.body, BodyLength::None | BodyLength::Length(0));
+    if close && let Some(c) = edge.net.connections.get_mut(key) {
+        c.readable = true;
+    }
     edge.net.answer_own(xkey, status, Own { body: Some(body), close, retry_after: None });
     true
 }
@@ -191,7 +220,7 @@ fn frame(edge: &mut Edge, key: u32, xkey: u32, buf: &[u8], head: &Head, seen: &C
     w.finish_head();
     x.http_1_0 = http_1_0;
     x.is_head = head.is_head;
-    x.keep_alive = head.keep_alive;
+    x.keep_alive = head.keep_alive && net.config.keep_alive_ms > 0;
     x.idempotent = matches!(method, b"GET" | b"HEAD" | b"PUT" | b"DELETE" | b"OPTIONS");
     x.method_bytes = method.len() as u16;
     x.id_bytes = id.len() as u16;
@@ -257,8 +286,12 @@ fn app(edge: &mut Edge, key: u32, xkey: u32, head: &Head) {
     c.phase = Phase::Body;
     let now_ms = net.now_ms;
     net.set_deadline(key, now_ms + crate::receive::BODY_WINDOW_MS);
-    // With body bytes in hand already nobody waits for the word.
-    if head.expect_continue && edge.rest_is_empty {
-        edge.net.continue_if_owed(xkey);
+    if head.expect_continue {
+        if edge.rest_is_empty {
+            edge.net.continue_if_owed(xkey);
+        } else if let Some(x) = edge.net.exchanges.table.get_mut(xkey) {
+            // With body bytes in hand already nobody waits for the word.
+            x.owes_continue = false;
+        }
     }
 }

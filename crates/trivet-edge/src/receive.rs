@@ -10,7 +10,7 @@ use crate::connection::{BodyRest, Phase};
 use crate::edge::Edge;
 use crate::exchange::Place;
 use crate::log;
-use crate::pipeline;
+use crate::pipeline::{self, INLINE_SUM_BYTES_MAX};
 use crate::spool;
 
 /// A body must bring [`BODY_WINDOW_BYTES_MIN`] in each such time, however long it is in all.
@@ -18,6 +18,8 @@ pub(crate) const BODY_WINDOW_MS: u64 = 30_000;
 const BODY_WINDOW_BYTES_MIN: u64 = 1024;
 /// What is thrown away of an unread body before the connection is given up instead.
 const DRAIN_BYTES_MAX: u64 = 1024 * 1024;
+/// One connection is read for at most so much in one turn of the loop.
+const TURN_BYTES_MAX: usize = 1024 * 1024;
 /// A streamed body goes to the worker in frames of at most this.
 const STREAM_FRAME_BYTES: usize = 64 * 1024;
 
@@ -25,8 +27,9 @@ impl Edge {
     /// Reads what is there, as far as it is wanted.
     pub(crate) fn receive(&mut self, key: u32) {
         let mut scratch = std::mem::take(&mut self.scratch);
+        let mut turn_bytes = 0;
         while let Some(c) = self.net.connections.get_mut(key) {
-            if !c.readable {
+            if !c.readable || c.unread {
                 break;
             }
             let room = match c.phase {
@@ -44,6 +47,11 @@ impl Edge {
             if room == 0 {
                 break;
             }
+            if turn_bytes >= TURN_BYTES_MAX {
+                c.unread = true;
+                self.net.unread.push((key, self.net.connections.generation(key)));
+                break;
+            }
             match rustix::net::recv(&c.socket, &mut scratch[..room], rustix::net::RecvFlags::empty()) {
                 Ok((0, _)) => {
                     c.readable = false;
@@ -52,6 +60,7 @@ impl Edge {
                     break;
                 }
                 Ok((n, _)) => {
+                    turn_bytes += n;
                     if n < room && !c.peer_closed {
                         c.readable = false;
                     }
@@ -200,7 +209,9 @@ impl Edge {
         c.body_bytes += data.len() as u64;
         if c.phase == Phase::Drain {
             if c.body_bytes > DRAIN_BYTES_MAX {
-                self.net.drop_connection(key);
+                // The answer has been sent: it must not be lost to a reset.
+                c.close = true;
+                self.net.next_request(key);
             } else if end {
                 self.net.next_request(key);
             }
@@ -237,7 +248,9 @@ impl Edge {
         if let Some(spool) = &x.out.spool {
             return spool::write_all(spool, data, before);
         }
-        if before as usize + data.len() <= INLINE_BODY_BYTES_MAX {
+        if before as usize + data.len() <= INLINE_BODY_BYTES_MAX
+            && net.inline_bytes + data.len() <= INLINE_SUM_BYTES_MAX
+        {
             x.out.frame.extend_from_slice(data);
             x.inline_bytes += data.len();
             net.inline_bytes += data.len();
@@ -263,9 +276,12 @@ impl Edge {
             return 0;
         }
         let room = buf.len().min(x.wanted.min(STREAM_FRAME_BYTES as u64) as usize);
-        let Ok((used, data, end)) = self.body_piece(key, &buf[..room]) else {
-            self.break_body(key);
-            return buf.len();
+        let (used, data, end) = match self.body_piece(key, &buf[..room]) {
+            Ok(piece) => piece,
+            Err(reject) => {
+                self.break_body(key, reject.status);
+                return buf.len();
+            }
         };
         if data.is_empty() && !end {
             return used;
@@ -281,37 +297,48 @@ impl Edge {
         }
         let max = self.net.config.body_bytes_max;
         if max > 0 && total > max {
-            self.break_body(key);
+            self.break_body(key, 413);
             return buf.len();
         }
+        // While the app has asked for more than has come, it may well be waiting for the client: not its time.
+        let mut since = self.net.now_ns;
         if let Some(x) = self.net.exchanges.table.get_mut(xkey) {
             x.wanted = x.wanted.saturating_sub(data.len() as u64);
             x.body_begun = true;
+            if x.wanted > 0 && !end {
+                since = 0;
+            }
         }
-        let now = self.net.now_ns;
         if let Some(w) = self.pool.worker(worker) {
             let flags = if end { flag::END } else { 0 };
             // At most what was asked for is under way, which is far below the ring's size.
             if !w.tell(Kind::Body, flags, ticket, generation, 0, data).unwrap_or(false) {
-                self.break_body(key);
+                self.break_body(key, 502);
                 return buf.len();
             }
-            w.sign(ticket, now);
+            w.sign(ticket, since);
         }
         used
     }
 
-    /// The client's body is broken or too long in mid-stream: the app gets an error, the client no second chance.
-    fn break_body(&mut self, key: u32) {
+    /// The client's body is broken, too slow or too long in mid-stream: the app gets an error, the client `status`
+    /// if nothing was sent yet, and no second chance.
+    fn break_body(&mut self, key: u32, status: u16) {
         let Some(c) = self.net.connections.get_mut(key) else { return };
         c.body = BodyRest::None;
         c.close = true;
-        c.readable = false;
-        let Some(x) = c.exchange.and_then(|x| self.net.exchanges.table.get(x)) else { return };
+        c.readable = true;
+        let Some(xkey) = c.exchange else { return };
+        let Some(x) = self.net.exchanges.table.get(xkey) else { return };
         if let Place::Sent(worker, ticket, generation) = x.place
             && let Some(w) = self.pool.worker(worker)
         {
             let _ = w.tell(Kind::Body, flag::ABORTED, ticket, generation, 0, &[]);
+        }
+        if x.head_sent {
+            self.net.on_abort(xkey);
+        } else {
+            self.net.answer_own(xkey, status, Own { close: true, ..Own::default() });
         }
     }
 
@@ -321,7 +348,7 @@ impl Edge {
         match c.phase {
             Phase::Head | Phase::Body | Phase::Drain | Phase::Linger => self.net.drop_connection(key),
             Phase::App if !c.body.is_none() => {
-                self.break_body(key);
+                self.break_body(key, 400);
                 self.net.drop_connection(key);
             }
             Phase::App | Phase::Flush => {}
@@ -376,7 +403,7 @@ impl Edge {
                 } else if c.phase == Phase::Body {
                     self.net.refuse(key, 408, "body.slow");
                 } else {
-                    self.break_body(key);
+                    self.break_body(key, 408);
                 }
             }
             Phase::Drain | Phase::Linger | Phase::Flush => self.net.drop_connection(key),

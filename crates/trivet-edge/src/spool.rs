@@ -17,20 +17,25 @@ pub(crate) struct Spools {
     dir: PathBuf,
     idle: Vec<Spool>,
     next_id: u32,
+    /// Numbers of files that are gone. A worker keeps one file for each number, so they are used again.
+    free_ids: Vec<u32>,
 }
 
 impl Spools {
     pub(crate) fn new(dir: &str) -> Self {
-        Self { dir: PathBuf::from(dir), idle: Vec::new(), next_id: 1 }
+        Self { dir: PathBuf::from(dir), idle: Vec::new(), next_id: 1, free_ids: Vec::new() }
     }
 
     pub(crate) fn take(&mut self) -> io::Result<Spool> {
         if let Some(spool) = self.idle.pop() {
             return Ok(spool);
         }
-        let id = self.next_id;
-        self.next_id = self.next_id.wrapping_add(1).max(1);
-        Ok(Spool { file: self.create()?, id, known_to: Vec::new() })
+        let file = self.create()?;
+        let id = self.free_ids.pop().unwrap_or_else(|| {
+            self.next_id += 1;
+            self.next_id - 1
+        });
+        Ok(Spool { file, id, known_to: Vec::new() })
     }
 
     /// The file has no name from the start where the file system can do that; elsewhere it loses it at once.
@@ -58,6 +63,7 @@ impl Spools {
         } else {
             // A worker may still hold the descriptor; an empty file holds no space.
             let _ = rustix::fs::ftruncate(&spool.file, 0);
+            self.free_ids.push(spool.id);
         }
     }
 }

@@ -5,9 +5,13 @@
 mod link;
 mod pool;
 mod service;
+#[cfg(test)]
+mod simulation;
 
 pub use link::{Link, LinkError};
-pub use pool::{Entry, Incoming, Limits, Lost, Outgoing, Pool, Requests, Spool, Submitted, Verdict, Worker};
+pub use pool::{
+    Entry, Incoming, Limits, Lost, Outgoing, Pool, Requests, Spool, Submitted, Turn, Verdict, Worker,
+};
 pub use service::ServiceTimes;
 
 /// Names a request of the edge.

@@ -206,7 +206,7 @@ impl Link {
     pub fn arm(&mut self) -> Result<bool, LinkError> {
         match self {
             Self::Ring { rx, .. } => Ok(rx.arm()?),
-            Self::Socket { .. } => Ok(true),
+            Self::Socket { reader, .. } => Ok(reader.peek()?.is_none()),
         }
     }
 

@@ -14,7 +14,7 @@ use trivet_wire::frame::{self, FrameHeader, HEADER_BYTES, Kind, flag};
 use crate::{Key, Link, LinkError, ServiceTimes};
 
 /// A frame that has waited this long inside a worker goes back to the queue.
-const STALE_NS: u64 = 200_000;
+pub(crate) const STALE_NS: u64 = 200_000;
 /// While requests of a batch are out, the edge looks for answers at least so often.
 const BATCH_NS: u64 = 1_000_000;
 /// Entries of the scoreboard beyond the slots: the most that can be fetched ahead.
@@ -67,12 +67,21 @@ pub enum Submitted {
     Refused,
 }
 
+/// A request's place among all others, kept from its arrival to its start however often it is sent and taken back.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Turn {
+    arrival: u64,
+    /// When it came to the queue.
+    since: u64,
+}
+
 /// One entry of a worker's scoreboard, the edge's half.
 #[derive(Clone, Copy, Debug)]
 pub struct Entry {
     /// The request, while the entry is in use.
     pub key: Option<Key>,
     pub generation: u32,
+    turn: Turn,
     /// Socket transport: `Started` has come.
     started: bool,
     /// Socket transport: since when the app computes, 0 = it waits for the client.
@@ -117,8 +126,8 @@ pub struct Worker {
     /// Requests of it whose time was up: they count as gone for [`Worker::others`].
     pub given_up: u16,
     outstanding: u16,
-    entries: Vec<Entry>,
-    free: Vec<u16>,
+    pub(crate) entries: Vec<Entry>,
+    pub(crate) free: Vec<u16>,
     unstarted: VecDeque<(u16, u32, u64)>,
     /// Requests of a batch are out: the worker may keep the bell for later, so the edge must look by itself.
     batched: bool,
@@ -174,7 +183,7 @@ impl Worker {
     }
 
     /// Tells the worker that nobody wants this answer any more.
-    pub fn cancel(&mut self, ticket: u16, generation: u32) -> Result<(), LinkError> {
+    fn cancel(&mut self, ticket: u16, generation: u32) -> Result<(), LinkError> {
         if let Link::Ring { segment, .. } = &self.link
             && let Some(t) = segment.ticket(ticket)
         {
@@ -223,16 +232,16 @@ impl Worker {
 
     /// Makes a ticket free for its next use.
     #[inline]
-    fn vacate(&mut self, ticket: u16) -> Option<Key> {
+    fn vacate(&mut self, ticket: u16) -> Option<(Key, Turn)> {
         let e = self.entries.get_mut(usize::from(ticket))?;
-        let key = e.key.take()?;
+        let (key, turn) = (e.key.take()?, e.turn);
         e.generation = e.generation.wrapping_add(1).max(1);
         e.started = false;
         e.busy_since = 0;
         self.free.push(ticket);
         self.outstanding -= 1;
         self.batched &= self.outstanding > 0;
-        Some(key)
+        Some((key, turn))
     }
 
     fn tidy(&mut self) {
@@ -250,7 +259,9 @@ impl Worker {
 #[derive(Debug)]
 pub struct Pool {
     workers: Vec<Option<Worker>>,
-    queue: VecDeque<(Key, u64)>,
+    /// In the order of arrival.
+    queue: VecDeque<(Key, Turn)>,
+    arrivals: u64,
     limits: Limits,
     times: ServiceTimes,
     transport: Transport,
@@ -266,6 +277,7 @@ impl Pool {
         Self {
             workers: Vec::new(),
             queue: VecDeque::new(),
+            arrivals: 0,
             limits,
             times: ServiceTimes::default(),
             transport,
@@ -289,7 +301,13 @@ impl Pool {
             given_up: 0,
             outstanding: 0,
             entries: vec![
-                Entry { key: None, generation: 1, started: false, busy_since: 0 };
+                Entry {
+                    key: None,
+                    generation: 1,
+                    turn: Turn::default(),
+                    started: false,
+                    busy_since: 0
+                };
                 usize::from(tickets)
             ],
             free: (0..tickets).rev().collect(),
@@ -330,25 +348,29 @@ impl Pool {
     /// Whether a request submitted now would be refused.
     pub fn full(&self) -> bool {
         self.queue.len() >= self.limits.queue_length_max
+            && (!self.queue.is_empty() || self.choose().is_none())
     }
 
     /// Sends the request to a free slot, or queues it.
     #[inline]
     pub fn submit(&mut self, key: Key, requests: &mut impl Requests, now: u64) -> Submitted {
-        if self.queue.is_empty() && self.send(key, requests, now) {
+        let turn = Turn { arrival: self.arrivals, since: now };
+        self.arrivals += 1;
+        if self.queue.is_empty() && self.send(key, turn, requests, now) {
             return Submitted::Sent;
         }
-        if self.full() {
+        if self.queue.len() >= self.limits.queue_length_max {
             return Submitted::Refused;
         }
-        self.queue.push_back((key, now));
+        self.queue.push_back((key, turn));
         Submitted::Queued
     }
 
-    /// Puts a request back to the front: it has waited longest. Its waiting time begins anew.
-    pub fn requeue(&mut self, key: Key, requests: &mut impl Requests, now: u64) {
+    /// Puts a request back to where its arrival puts it, which is nearly always the front.
+    pub fn requeue(&mut self, key: Key, turn: Turn, requests: &mut impl Requests) {
         requests.unsent(key);
-        self.queue.push_front((key, now));
+        let at = self.queue.partition_point(|(_, t)| t.arrival < turn.arrival);
+        self.queue.insert(at, (key, turn));
     }
 
     /// Whether a started request may be tried once more.
@@ -371,19 +393,29 @@ impl Pool {
 
     /// The next request that has waited too long, taken out.
     pub fn expired(&mut self, now: u64) -> Option<Key> {
-        let (key, since) = *self.queue.front()?;
-        if now.saturating_sub(since) < self.limits.queue_ns {
-            return None;
+        // Not only the front: one that is tried again stands there with a new waiting time.
+        let at = self.queue.iter().position(|(_, t)| now.saturating_sub(t.since) >= self.limits.queue_ns)?;
+        self.queue.remove(at).map(|(key, _)| key)
+    }
+
+    /// Nobody waits for this request's answer any more: it never starts if it has not yet, else the worker is told
+    /// to stop. `true`: it is over already.
+    pub fn cancel(&mut self, worker: usize, ticket: u16, generation: u32) -> Result<bool, LinkError> {
+        let Some(w) = self.worker(worker) else { return Ok(false) };
+        if w.key(ticket, generation).is_none() {
+            return Ok(false);
         }
-        self.queue.pop_front();
-        Some(key)
+        if w.recall(ticket, generation) {
+            return Ok(w.vacate(ticket).is_some());
+        }
+        w.cancel(ticket, generation).map(|()| false)
     }
 
     /// The slot of a completed request is free. Returns its request.
     #[inline]
     pub fn done(&mut self, worker: usize, ticket: u16, service_ns: u32) -> Option<Key> {
         let w = self.workers.get_mut(worker)?.as_mut()?;
-        let key = w.vacate(ticket)?;
+        let (key, _) = w.vacate(ticket)?;
         w.stalled = false;
         self.times.add(u64::from(service_ns));
         Some(key)
@@ -392,8 +424,8 @@ impl Pool {
     /// Sends what waits to slots that are free, and takes back what waits in the wrong place.
     #[inline]
     pub fn pump(&mut self, requests: &mut impl Requests, now: u64) {
-        while let Some(&(key, _)) = self.queue.front() {
-            if !self.send(key, requests, now) {
+        while let Some(&(key, turn)) = self.queue.front() {
+            if !self.send(key, turn, requests, now) {
                 break;
             }
             self.queue.pop_front();
@@ -408,7 +440,7 @@ impl Pool {
             if w.batched {
                 next = Some(next.map_or(BATCH_NS, |n: u64| n.min(BATCH_NS)));
             }
-            if w.outstanding > w.slots && !w.stalled {
+            if w.outstanding > w.slots {
                 w.tidy();
                 if let Some(&(_, _, at)) = w.unstarted.front() {
                     let wait = (at + STALE_NS).saturating_sub(now);
@@ -420,37 +452,60 @@ impl Pool {
     }
 
     fn rebalance(&mut self, requests: &mut impl Requests, now: u64) {
-        for index in 0..self.workers.len() {
-            loop {
-                let free_elsewhere = self.queue.is_empty()
-                    && self.workers.iter().enumerate().any(|(i, w)| {
-                        i != index && w.as_ref().is_some_and(|w| w.accepting && w.outstanding < w.slots)
-                    });
-                let Some(w) = self.workers[index].as_mut() else { break };
-                if w.outstanding <= w.slots {
-                    break;
+        loop {
+            // The oldest of all that wait inside a worker, or a worker where one has gone stale.
+            let mut oldest: Option<(u64, usize)> = None;
+            let mut stale = None;
+            for (index, w) in self.workers.iter_mut().enumerate() {
+                let Some(w) = w else { continue };
+                if w.outstanding <= w.slots || matches!(w.link, Link::Socket { .. }) {
+                    continue;
                 }
                 w.tidy();
-                let Some(&(ticket, generation, at)) = w.unstarted.front() else { break };
-                let stale = now.saturating_sub(at) > STALE_NS;
-                if !(free_elsewhere || stale) || !w.recall(ticket, generation) {
+                let Some(&(ticket, _, at)) = w.unstarted.front() else { continue };
+                if now.saturating_sub(at) >= STALE_NS {
+                    stale = Some(index);
+                }
+                let arrival = w.entries[usize::from(ticket)].turn.arrival;
+                if oldest.is_none_or(|(a, _)| arrival < a) {
+                    oldest = Some((arrival, index));
+                }
+            }
+            let Some((_, oldest)) = oldest else { return };
+            if let Some(index) = stale {
+                // Whatever else waits there waits for the same slow request.
+                self.recall_all(index, requests);
+                if let Some(w) = self.worker(index) {
+                    w.stalled = true;
+                }
+            } else {
+                let free = |w: &Worker| w.accepting && w.outstanding < w.slots;
+                if !self.queue.is_empty() || !self.workers().any(free) {
+                    return;
+                }
+                let Some(w) = self.worker(oldest) else { return };
+                let Some((ticket, generation, _)) = w.unstarted.pop_front() else { return };
+                if w.recall(ticket, generation)
+                    && let Some((key, turn)) = w.vacate(ticket)
+                {
+                    self.requeue(key, turn, requests);
+                }
+            }
+            while let Some(&(key, turn)) = self.queue.front() {
+                if !self.send(key, turn, requests, now) {
                     break;
                 }
-                w.unstarted.pop_front();
-                w.stalled |= stale;
-                if let Some(key) = w.vacate(ticket) {
-                    self.requeue(key, requests, now);
-                    if self.send(key, requests, now) {
-                        self.queue.pop_front();
-                    }
-                }
+                self.queue.pop_front();
             }
         }
     }
 
     /// Takes back all that a worker has not begun.
-    pub fn recall_all(&mut self, worker: usize, requests: &mut impl Requests, now: u64) {
+    pub fn recall_all(&mut self, worker: usize, requests: &mut impl Requests) {
         let Some(w) = self.workers.get_mut(worker).and_then(Option::as_mut) else { return };
+        if let Link::Socket { .. } = w.link {
+            return;
+        }
         let unstarted: Vec<_> = w.unstarted.drain(..).collect();
         let mut back = Vec::new();
         for (ticket, generation, _) in unstarted {
@@ -458,27 +513,25 @@ impl Pool {
                 back.extend(w.vacate(ticket));
             }
         }
-        for key in back.into_iter().rev() {
-            self.requeue(key, requests, now);
+        for (key, turn) in back {
+            self.requeue(key, turn, requests);
         }
     }
 
-    /// Takes a dead worker out, and tells of each request it had whether the app had begun it (oldest last, so that
-    /// putting them to the front in this order keeps their order).
-    pub fn bury(&mut self, worker: usize) -> Vec<(Key, Lost)> {
+    /// Takes a dead worker out, and tells of each request it had whether the app had begun it, with what
+    /// [`requeue`](Self::requeue) needs to put it back. For one that was begun the waiting time starts anew.
+    pub fn bury(&mut self, worker: usize, now: u64) -> Vec<(Key, Lost, Turn)> {
         let Some(w) = self.workers.get_mut(worker).and_then(Option::take) else { return Vec::new() };
-        let order = |ticket: u16, generation: u32| {
-            w.unstarted.iter().position(|(t, g, _)| (*t, *g) == (ticket, generation)).map_or(0, |at| at + 1)
-        };
-        let mut lost: Vec<_> = w
-            .in_hand()
+        w.in_hand()
             .map(|(ticket, generation, key)| {
-                let state = if w.has_started(ticket, generation) { Lost::Started } else { Lost::Unstarted };
-                (order(ticket, generation), key, state)
+                let turn = w.entries[usize::from(ticket)].turn;
+                if w.has_started(ticket, generation) {
+                    (key, Lost::Started, Turn { since: now, ..turn })
+                } else {
+                    (key, Lost::Unstarted, turn)
+                }
             })
-            .collect();
-        lost.sort_by_key(|(order, ..)| std::cmp::Reverse(*order));
-        lost.into_iter().map(|(_, key, state)| (key, state)).collect()
+            .collect()
     }
 
     /// Shows every worker what was pushed for it. Returns the workers whose link failed.
@@ -531,7 +584,7 @@ impl Pool {
     }
 
     #[inline]
-    fn send(&mut self, key: Key, requests: &mut impl Requests, now: u64) -> bool {
+    fn send(&mut self, key: Key, turn: Turn, requests: &mut impl Requests, now: u64) -> bool {
         let Some(index) = self.choose() else { return false };
         let Some(w) = self.workers[index].as_mut() else { return false };
         let Some(&ticket) = w.free.last() else { return false };
@@ -567,10 +620,12 @@ impl Pool {
         }
         // A ring that cannot be believed is found when it is read; here it only takes no request.
         if !w.link.push_whole(&out.frame).unwrap_or(false) {
+            let _ = w.link.starve(out.frame.len());
             return false;
         }
         w.free.pop();
         w.entries[usize::from(ticket)].key = Some(key);
+        w.entries[usize::from(ticket)].turn = turn;
         w.outstanding += 1;
         w.batched |= batch != 0;
         w.idle_told = false;

@@ -26,7 +26,11 @@ const AHEAD_BYTES: u32 = 256 * 1024;
 enum Source {
     /// All of it is in the buffer.
     Nothing,
-    File { file: Arc<OwnedFd>, at: u64, end: u64 },
+    File {
+        file: Arc<OwnedFd>,
+        at: u64,
+        end: u64,
+    },
     Stream(Stream),
 }
 
@@ -102,9 +106,7 @@ impl Input {
         if process::forked() {
             return Err(PyOSError::new_err("a forked child cannot read the body of its parent's request"));
         }
-        self.body
-            .try_lock()
-            .map_err(|_| PyRuntimeError::new_err("another thread is reading this body"))
+        self.body.try_lock().map_err(|_| PyRuntimeError::new_err("another thread is reading this body"))
     }
 }
 
@@ -166,9 +168,8 @@ impl Body {
         let (file, at) = (file.clone(), *at);
         let out = new_bytes(py, len)?;
         // SAFETY: nobody else has seen the new object yet; it has `len` bytes.
-        let space = unsafe {
-            std::slice::from_raw_parts_mut(ffi::PyBytes_AsString(out.as_ptr()).cast::<u8>(), len)
-        };
+        let space =
+            unsafe { std::slice::from_raw_parts_mut(ffi::PyBytes_AsString(out.as_ptr()).cast::<u8>(), len) };
         space[..buffered].copy_from_slice(&self.buffered()[..buffered]);
         let rest = &mut space[buffered..];
         if rest.len() >= DETACHED_BYTES {
@@ -242,13 +243,11 @@ impl Stream {
             return Ok(false);
         }
         let got = py.detach(|| self.receive(buffer));
-        match got {
-            Some(got) => Ok(got || !self.end),
-            None => {
-                self.broken = true;
-                Err(client_gone())
-            }
+        if let Some(got) = got {
+            return Ok(got || !self.end);
         }
+        self.broken = true;
+        Err(client_gone())
     }
 
     /// Asks for more where little is under way, then waits for some. `None`: the client or the edge is gone.
@@ -352,7 +351,8 @@ impl Input {
         Ok(len)
     }
 
-    fn readable(&self) -> bool {
+    #[staticmethod]
+    fn readable() -> bool {
         true
     }
 

@@ -7,12 +7,16 @@ mod environ;
 mod input;
 mod link;
 mod log;
+mod names;
 mod process;
 mod response;
 mod signals;
+mod template;
 mod text;
 mod watcher;
 mod wsgi;
+
+use std::os::fd::AsRawFd;
 
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
@@ -50,6 +54,7 @@ fn start(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
     start.set_item("reload", told.reload)?;
     start.set_item("check_only", told.check_only)?;
     start.set_item("title", &told.title)?;
+    start.set_item("known_failure", &told.known_failure)?;
     Ok(start)
 }
 
@@ -90,15 +95,25 @@ fn serve<'py>(
 /// Waits for `Quit`, looking after Python's signals.
 #[pyfunction]
 fn wait_for_quit(py: Python<'_>) -> PyResult<()> {
-    let quit = &process::get().quit;
+    let attention = &process::get().attention;
     loop {
-        let polled = py.detach(|| rustix::event::poll(&mut [PollFd::new(quit, PollFlags::IN)], None));
+        let polled = py.detach(|| rustix::event::poll(&mut [PollFd::new(attention, PollFlags::IN)], None));
+        let mut value = [0; 8];
+        let _ = rustix::io::read(attention, &mut value[..]);
+        if u64::from_ne_bytes(value) >= process::QUIT {
+            return Ok(());
+        }
         match polled {
-            Ok(_) => return Ok(()),
-            Err(rustix::io::Errno::INTR) => py.check_signals()?,
+            Ok(_) | Err(rustix::io::Errno::INTR) => py.check_signals()?,
             Err(e) => return Err(std::io::Error::from(e).into()),
         }
     }
+}
+
+/// The descriptor for `signal.set_wakeup_fd`.
+#[pyfunction]
+fn signal_fd() -> i32 {
+    process::get().signals.1.as_raw_fd()
 }
 
 /// What stands before the message in a log line of ours.
@@ -118,6 +133,7 @@ fn native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(changed, module)?)?;
     module.add_function(wrap_pyfunction!(serve, module)?)?;
     module.add_function(wrap_pyfunction!(wait_for_quit, module)?)?;
+    module.add_function(wrap_pyfunction!(signal_fd, module)?)?;
     module.add_function(wrap_pyfunction!(log_prefix, module)?)?;
     Ok(())
 }

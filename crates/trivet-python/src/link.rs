@@ -10,7 +10,6 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use rustix::event::{EventfdFlags, PollFd, PollFlags};
 use trivet_wire::channel::{Channel, Message, Notice};
@@ -202,6 +201,8 @@ struct State {
     /// Slots that are in a call, of whichever edge.
     busy: u16,
     quitting: bool,
+    /// One of Python's signals came; only the main thread can look after it.
+    signalled: bool,
     serials: u64,
 }
 
@@ -233,7 +234,7 @@ pub(crate) struct Seat {
 pub(crate) enum Next {
     Request(FrameHeader),
     Quit,
-    /// A signal came while waiting, or a while has passed without an edge: look after Python's signals.
+    /// A signal came while waiting: look after Python's handlers.
     Signal,
 }
 
@@ -330,6 +331,14 @@ impl Link {
         }
     }
 
+    /// Somebody took a frame in while the leader goes to sleep. The ring's bell still stands for it; from the
+    /// socket it is gone, and nothing would wake a leader that waits for it.
+    fn kick_leader(&self) {
+        if self.sleeping && matches!(self.intake, Intake::Socket(_)) {
+            self.attachment.kick();
+        }
+    }
+
     fn put_pending(&mut self, header: FrameHeader, frame: &mut Vec<u8>) {
         // A newer use of the ticket makes the older frame void: so no more wait than there are tickets.
         self.pending.retain(|(p, _)| p.ticket != header.ticket);
@@ -406,6 +415,7 @@ impl Links {
                 event_waiters: 0,
                 busy: 0,
                 quitting: false,
+                signalled: false,
                 serials: 0,
             }),
             idle: Condvar::new(),
@@ -515,6 +525,19 @@ impl Links {
         self.idle.notify_all();
     }
 
+    /// One of Python's signals waits for the main thread.
+    pub(crate) fn signalled(&self) {
+        // With several slots the main thread runs none.
+        if self.threads == 1 {
+            let mut state = lock(&self.state);
+            state.signalled = true;
+            if let Some(link) = &state.link {
+                link.attachment.kick();
+            }
+            self.idle.notify_all();
+        }
+    }
+
     /// The slot's next request if one is there. Does not wait; may be called with Python's lock held.
     pub(crate) fn try_next(&self, seat: &mut Seat) -> Option<Next> {
         let next = self.try_next_locked(&mut lock(&self.state), seat);
@@ -540,13 +563,13 @@ impl Links {
             seat.busy = false;
             state.busy -= 1;
             if let Some(link) = &state.link
-                && !seat.attachment.as_ref().is_some_and(|a| a.serial == link.attachment.serial)
+                && seat.attachment.as_ref().is_none_or(|a| a.serial != link.attachment.serial)
             {
                 // The slot was in a call of an earlier edge when this one came.
-                let _ = link.attachment.channel.try_send(
-                    &serde_json::to_vec(&Free { free: 1 }).expect("a number is valid JSON"),
-                    &[],
-                );
+                let _ = link
+                    .attachment
+                    .channel
+                    .try_send(&serde_json::to_vec(&Free { free: 1 }).expect("a number is valid JSON"), &[]);
             }
         }
         loop {
@@ -563,6 +586,7 @@ impl Links {
                 match link.step(&mut seat.frame) {
                     Ok(Step::Request(header)) => header,
                     Ok(Step::Event) => {
+                        link.kick_leader();
                         if state.event_waiters > 0 {
                             self.event.notify_all();
                         }
@@ -585,12 +609,26 @@ impl Links {
             }
             seat.busy = true;
             seat.claimed_at = now;
-            let hand_on = state.idle_waiters > 0 && !link.sleeping;
             state.busy += 1;
-            if hand_on {
-                self.idle.notify_one();
-            }
+            self.hand_on(state);
             return Some(Next::Request(header));
+        }
+    }
+
+    /// Who has what it came for leaves: somebody must listen on, and know of what was read ahead.
+    #[inline]
+    fn hand_on(&self, state: &State) {
+        let Some(link) = &state.link else { return };
+        if link.sleeping {
+            if let Intake::Socket(reader) = &link.intake
+                && !matches!(reader.peek(), Ok(None))
+            {
+                link.attachment.kick();
+            }
+        } else if state.idle_waiters > 0 {
+            self.idle.notify_one();
+        } else if state.event_waiters > 0 {
+            self.event.notify_one();
         }
     }
 
@@ -601,29 +639,18 @@ impl Links {
             if let Some(next) = self.try_next_locked(&mut state, seat) {
                 return next;
             }
+            if std::mem::take(&mut state.signalled) {
+                return Next::Signal;
+            }
             let leads = match &mut state.link {
-                None => {
-                    state.idle_waiters += 1;
-                    let (guard, waited) = self
-                        .idle
-                        .wait_timeout(state, Duration::from_millis(250))
-                        .unwrap_or_else(PoisonError::into_inner);
-                    state = guard;
-                    state.idle_waiters -= 1;
-                    if waited.timed_out() {
-                        return Next::Signal;
-                    }
-                    continue;
-                }
+                None => false,
                 Some(link) => !link.sleeping,
             };
             if leads {
                 let (guard, slept) = self.lead(state);
                 state = guard;
                 if slept.is_err() {
-                    if state.idle_waiters > 0 {
-                        self.idle.notify_one();
-                    }
+                    self.hand_on(&state);
                     return Next::Signal;
                 }
             } else {
@@ -717,6 +744,7 @@ impl Links {
                     continue;
                 }
                 Ok(Step::Event) => {
+                    link.kick_leader();
                     if state.event_waiters > 0 {
                         self.event.notify_all();
                     }
@@ -740,13 +768,7 @@ impl Links {
                 state = self.lead(state).0;
             }
         };
-        if state.link.as_ref().is_some_and(|link| !link.sleeping) {
-            if state.idle_waiters > 0 {
-                self.idle.notify_one();
-            } else if state.event_waiters > 0 {
-                self.event.notify_one();
-            }
-        }
+        self.hand_on(&state);
         result
     }
 

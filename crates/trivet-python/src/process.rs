@@ -7,6 +7,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 
 use rustix::event::EventfdFlags;
+use rustix::pipe::PipeFlags;
 use trivet_wire::channel::Channel;
 use trivet_wire::control::{CHANNEL_FD, ToWorker, WorkerStart};
 
@@ -15,6 +16,9 @@ use crate::link::Links;
 /// Added to [`Process::wake`] by the signal that says that the supervisor is dead.
 const ORPHANED: u64 = 1 << 32;
 
+/// Added to [`Process::attention`] when the supervisor says `Quit`.
+pub(crate) const QUIT: u64 = 1 << 32;
+
 #[derive(Debug)]
 pub(crate) struct Process {
     pub(crate) start: WorkerStart,
@@ -22,8 +26,11 @@ pub(crate) struct Process {
     pub(crate) links: Links,
     /// Wakes the watcher: an eventfd, so that a signal handler may write to it.
     pub(crate) wake: OwnedFd,
-    /// Readable from the moment the supervisor says `Quit`.
-    pub(crate) quit: OwnedFd,
+    /// An eventfd for a main thread that runs no slot: [`QUIT`] when no request will come any more, less when one
+    /// of Python's signals waits.
+    pub(crate) attention: OwnedFd,
+    /// Python's own signal handler writes a byte here (`signal.set_wakeup_fd`); the watcher reads.
+    pub(crate) signals: (OwnedFd, OwnedFd),
 }
 
 static PROCESS: OnceLock<Process> = OnceLock::new();
@@ -58,11 +65,12 @@ pub(crate) fn init() -> io::Result<&'static Process> {
         return Err(io::Error::other("the supervisor's first message is not `Start`"));
     };
     let eventfd = || rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK);
-    let (wake, quit) = (eventfd()?, eventfd()?);
+    let (wake, attention) = (eventfd()?, eventfd()?);
+    let signals = rustix::pipe::pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
     WAKE_FD.store(wake.as_raw_fd(), Ordering::Release);
     keep_from_children(CHANNEL_FD);
     let links = Links::new(start.threads);
-    let process = PROCESS.get_or_init(|| Process { start, supervisor, links, wake, quit });
+    let process = PROCESS.get_or_init(|| Process { start, supervisor, links, wake, attention, signals });
     install_handlers()?;
     Ok(process)
 }

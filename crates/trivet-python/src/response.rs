@@ -3,7 +3,10 @@
 //! [`Call`] is shared by the slot's loop and the callables that the app holds; a `RefCell` guards it. While a send
 //! waits without Python's lock the cell stays borrowed, so another thread that calls meanwhile gets an error
 //! instead of a torn frame.
-#![allow(unsafe_code, reason = "bound C functions: the only callables of the stable ABI without argument tuples")]
+#![allow(
+    unsafe_code,
+    reason = "bound C functions: the only callables of the stable ABI without argument tuples"
+)]
 
 use std::cell::RefCell;
 use std::ffi::CStr;
@@ -14,7 +17,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use pyo3::exceptions::{PyAssertionError, PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::ffi;
 use pyo3::prelude::*;
-use pyo3::types::{PyList, PyTuple};
+use pyo3::types::{PyList, PyString, PyTuple};
 use trivet_http::field::{self, Name};
 use trivet_wire::channel::Notice;
 use trivet_wire::frame::{
@@ -26,6 +29,10 @@ use crate::link::{Attachment, Gone, Sent};
 use crate::text::{NotText, bytes_of};
 use crate::{log, process};
 
+/// How many checked header names are kept.
+const KNOWN_NAMES: usize = 64;
+/// A longer one is not kept.
+const KNOWN_NAME_BYTES_MAX: usize = 64;
 /// What a response head may have of names and values; the frame must hold it with an inline body.
 const HEAD_BYTES_MAX: usize = 256 * 1024;
 
@@ -39,6 +46,10 @@ enum Stage {
     Made,
     Sent,
 }
+
+/// Header names of the app that were checked, by the place of their objects in memory. An object that is kept here
+/// cannot have been replaced by another, and strings do not change.
+type KnownNames = [Option<(Py<PyString>, Name)>; KNOWN_NAMES];
 
 /// Whether the app's iterable is asked for more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,6 +74,7 @@ pub(crate) struct Call {
     /// The head under construction, so that a failing `start_response` leaves the old one alone.
     draft: Vec<u8>,
     scratch: (Vec<u8>, Vec<u8>),
+    known: Box<KnownNames>,
     /// Content-Length of the app.
     declared: Option<u64>,
     sent: u64,
@@ -101,6 +113,7 @@ impl Call {
             head: Vec::new(),
             draft: Vec::new(),
             scratch: Default::default(),
+            known: Box::new([const { None }; KNOWN_NAMES]),
             declared: None,
             sent: 0,
             window: 0,
@@ -180,17 +193,17 @@ impl Call {
             return true;
         }
         let links = &process::get().links;
-        self.gone = !links.is_current(self.serial)
-            || match self.attachment.as_ref().and_then(|a| a.segment()) {
-                Some(segment) => segment
-                    .ticket(self.request.ticket)
-                    .is_none_or(|ticket| ticket.is_cancelled(self.request.generation)),
-                None => {
-                    let mut cancelled = false;
-                    links.look_at(self.serial, self.request, |ticket| cancelled = ticket.cancelled).is_err()
-                        || cancelled
-                }
-            };
+        self.gone = if !links.is_current(self.serial) {
+            true
+        } else if let Some(segment) = self.attachment.as_ref().and_then(|a| a.segment()) {
+            segment
+                .ticket(self.request.ticket)
+                .is_none_or(|ticket| ticket.is_cancelled(self.request.generation))
+        } else {
+            let mut cancelled = false;
+            let looked = links.look_at(self.serial, self.request, |ticket| cancelled = ticket.cancelled);
+            looked.is_err() || cancelled
+        };
         self.gone
     }
 
@@ -223,22 +236,22 @@ impl Call {
     }
 
     /// The whole response in one frame, where the app gave its body at once and there is nothing to close.
-    /// `Ok(None)`: it does not fit, send it the general way.
+    /// `false`: it does not fit, send it the general way.
     #[inline]
-    pub(crate) fn send_whole(&mut self, py: Python<'_>, body: &[u8]) -> PyResult<bool> {
+    pub(crate) fn send_whole(&mut self, py: Python<'_>, body: &[u8]) -> bool {
         if self.stage != Stage::Made || body.len() > DATA_BYTES_MAX || self.failed {
-            return Ok(false);
+            return false;
         }
         let body = if self.has_body() {
             if self.declared.is_some_and(|declared| declared != body.len() as u64) {
-                return Ok(false);
+                return false;
             }
             body
         } else {
             &[]
         };
         self.send_head(py, flag::END | flag::DONE, body);
-        Ok(true)
+        true
     }
 
     /// A chunk of the body, with the head before the first that is not empty.
@@ -432,24 +445,37 @@ impl Call {
         let mut writer = ResponseWriter::begin(&mut self.draft, code, reason);
         let mut declared = None;
         let list;
-        let headers = match headers.cast::<PyList>() {
-            Ok(headers) => headers,
-            Err(_) => {
-                list = PyList::new(headers.py(), headers.try_iter()?.collect::<PyResult<Vec<_>>>()?)?;
-                &list
-            }
+        let headers = if let Ok(headers) = headers.cast::<PyList>() {
+            headers
+        } else {
+            list = PyList::new(headers.py(), headers.try_iter()?.collect::<PyResult<Vec<_>>>()?)?;
+            &list
         };
         let mut bytes = 0;
         for item in headers.iter() {
-            let (name, value) = pair(&item)?;
-            let name = bytes_of(&name, &mut self.scratch.0).map_err(|e| not_text("a header name", e))?;
-            if !field::is_token(name) {
-                return Err(PyValueError::new_err("a header name is not a token (RFC 9110 §5.6.2)"));
-            }
+            let (name_object, value) = pair(&item)?;
+            let name =
+                bytes_of(&name_object, &mut self.scratch.0).map_err(|e| not_text("a header name", e))?;
+            let known = &mut self.known[name_object.as_ptr() as usize / 16 % KNOWN_NAMES];
+            let special = match known {
+                Some((object, special)) if object.as_ptr() == name_object.as_ptr() => *special,
+                _ => {
+                    if !field::is_token(name) {
+                        return Err(PyValueError::new_err("a header name is not a token (RFC 9110 §5.6.2)"));
+                    }
+                    let special = Name::of(name);
+                    if name.len() <= KNOWN_NAME_BYTES_MAX
+                        && let Ok(object) = name_object.cast_exact::<PyString>()
+                    {
+                        *known = Some((object.clone().unbind(), special));
+                    }
+                    special
+                }
+            };
             let shown = || String::from_utf8_lossy(name).into_owned();
             let value = bytes_of(&value, &mut self.scratch.1)
                 .map_err(|e| not_text(&format!("the value of header `{}`", shown()), e))?;
-            if !value.iter().all(|&b| field::is_value_byte(b)) {
+            if !is_value(value) {
                 return Err(PyValueError::new_err(format!(
                     "the value of header `{}` has a control character (CR, LF, NUL or the like)",
                     shown()
@@ -457,15 +483,19 @@ impl Call {
             }
             bytes += name.len() + value.len() + 6;
             if bytes > HEAD_BYTES_MAX || name.len() > usize::from(u16::MAX) {
-                return Err(PyValueError::new_err(format!("the headers are longer than {HEAD_BYTES_MAX} bytes")));
+                return Err(PyValueError::new_err(format!(
+                    "the headers are longer than {HEAD_BYTES_MAX} bytes"
+                )));
             }
-            match Name::of(name) {
+            match special {
                 Name::ContentLength => {
                     let length = parse_length(value).ok_or_else(|| {
                         PyValueError::new_err("the application's Content-Length is not a number of bytes")
                     })?;
                     if declared.is_some_and(|before| before != length) {
-                        return Err(PyValueError::new_err("the application sent two different Content-Length"));
+                        return Err(PyValueError::new_err(
+                            "the application sent two different Content-Length",
+                        ));
                     }
                     declared = Some(length);
                 }
@@ -505,9 +535,9 @@ impl Call {
                 }
                 Err(PyErr::from_value(error))
             }
-            (Stage::Made | Stage::Sent, None) => Err(PyAssertionError::new_err(
-                "start_response() was called a second time without exc_info",
-            )),
+            (Stage::Made | Stage::Sent, None) => {
+                Err(PyAssertionError::new_err("start_response() was called a second time without exc_info"))
+            }
             _ => self.make_head(status, headers),
         }
     }
@@ -572,7 +602,8 @@ fn pair<'py>(item: &Bound<'py, PyAny>) -> PyResult<(Bound<'py, PyAny>, Bound<'py
 
 /// `200 OK`, or the number alone. 1xx are no answers (RFC 9110 §15.2).
 fn parse_status(line: &[u8]) -> PyResult<(u16, &[u8])> {
-    let wrong = || PyValueError::new_err("the status must be three digits (200 to 999), a space and a reason");
+    let wrong =
+        || PyValueError::new_err("the status must be three digits (200 to 999), a space and a reason");
     let (digits, rest) = line.split_first_chunk::<3>().ok_or_else(wrong)?;
     if !digits.iter().all(u8::is_ascii_digit) || digits[0] < b'2' {
         return Err(wrong());
@@ -587,6 +618,12 @@ fn parse_status(line: &[u8]) -> PyResult<(u16, &[u8])> {
         return Err(PyValueError::new_err("the reason of the status has a control character or is too long"));
     }
     Ok((code, reason))
+}
+
+/// Without an early exit, so that it is done for many bytes at once.
+#[inline]
+fn is_value(value: &[u8]) -> bool {
+    value.iter().fold(true, |valid, &b| valid & field::is_value_byte(b))
 }
 
 fn parse_length(value: &[u8]) -> Option<u64> {
@@ -652,8 +689,7 @@ impl<'py> Callables<'py> {
                     ffi::PyCFunction_NewEx(table, capsule.as_ptr(), std::ptr::null_mut()),
                 )
             };
-            let write =
-                function(c"write", ffi::PyMethodDefPointer { PyCFunction: write }, ffi::METH_O)?;
+            let write = function(c"write", ffi::PyMethodDefPointer { PyCFunction: write }, ffi::METH_O)?;
             (*shared).write = write.into_ptr();
             Ok(Self {
                 start_response: function(

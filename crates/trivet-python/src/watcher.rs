@@ -33,12 +33,13 @@ fn watch(process: &'static Process) -> ! {
     // A channel to an edge that has not said `Attach` yet.
     let mut candidate: Option<Channel> = None;
     loop {
-        let (mut supervisor_spoke, mut woken, mut edge_spoke, mut candidate_spoke) =
-            (false, false, false, false);
+        let (mut supervisor_spoke, mut woken, mut signalled) = (false, false, false);
+        let (mut edge_spoke, mut candidate_spoke) = (false, false);
         {
             let mut fds = vec![
                 PollFd::new(&process.supervisor, PollFlags::IN),
                 PollFd::new(&process.wake, PollFlags::IN),
+                PollFd::new(&process.signals.0, PollFlags::IN),
             ];
             let edge_at = edge.as_ref().map(|edge| {
                 fds.push(PollFd::new(edge.channel(), PollFlags::IN));
@@ -52,6 +53,7 @@ fn watch(process: &'static Process) -> ! {
                 let spoke = |at: usize| !fds[at].revents().is_empty();
                 supervisor_spoke = spoke(0);
                 woken = spoke(1);
+                signalled = spoke(2);
                 edge_spoke = edge_at.is_some_and(spoke);
                 candidate_spoke = candidate_at.is_some_and(spoke);
             }
@@ -63,6 +65,12 @@ fn watch(process: &'static Process) -> ! {
                 process::die();
             }
         }
+        if signalled {
+            // A signal that came just before the main thread fell asleep has interrupted nothing: wake it.
+            while rustix::io::read(&process.signals.0, &mut [0; 64][..]).is_ok_and(|n| n > 0) {}
+            let _ = rustix::io::write(&process.attention, &1u64.to_ne_bytes());
+            process.links.signalled();
+        }
         if supervisor_spoke {
             match process.supervisor.try_receive() {
                 Ok(Some(mut message)) => match message.json() {
@@ -70,7 +78,7 @@ fn watch(process: &'static Process) -> ! {
                         candidate = message.fds.pop().map(Channel::from_fd);
                     }
                     Ok(ToWorker::Quit) => {
-                        let _ = rustix::io::write(&process.quit, &1u64.to_ne_bytes());
+                        let _ = rustix::io::write(&process.attention, &process::QUIT.to_ne_bytes());
                         process.links.quit();
                     }
                     Ok(ToWorker::Start(_)) | Err(_) => {

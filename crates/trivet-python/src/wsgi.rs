@@ -103,7 +103,7 @@ impl<'py> Slot<'py> {
             Ok(input) => input,
             Err(error) => return self.refuse(&request, error),
         };
-        let body = input.as_ref().map(|input| input.as_any());
+        let body = input.as_ref().map(Bound::as_any);
         let environ = match self.environ.build(&request, header.flags, body) {
             Ok(environ) => environ,
             Err(error) => return self.refuse(&request, error),
@@ -151,7 +151,12 @@ impl<'py> Slot<'py> {
     }
 
     #[inline]
-    fn run(&mut self, request: &Request<'_>, environ: &Bound<'py, PyDict>, input: Option<&Bound<'py, Input>>) {
+    fn run(
+        &mut self,
+        request: &Request<'_>,
+        environ: &Bound<'py, PyDict>,
+        input: Option<&Bound<'py, Input>>,
+    ) {
         let py = self.py;
         // SAFETY: live references and a null that ends them; the result is a new reference or null with an
         // exception set.
@@ -204,9 +209,9 @@ impl<'py> Slot<'py> {
             1 => {
                 let item = items.get(0)?;
                 let bytes = body_bytes(&item)?;
-                self.call.borrow_mut().send_whole(py, bytes)?
+                self.call.borrow_mut().send_whole(py, bytes)
             }
-            _ => self.gathered(items)? && self.call.borrow_mut().send_whole(py, &self.gather)?,
+            _ => self.gathered(items)? && self.call.borrow_mut().send_whole(py, &self.gather),
         };
         if whole {
             return Ok(true);
@@ -343,11 +348,7 @@ fn closer<'py>(result: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyAny>>
 /// `GET /path HTTP/1.1`, safe for a log line.
 fn request_line(request: &Request<'_>) -> String {
     let version = if request.head.traits & traits::HTTP_1_0 == 0 { "1.1" } else { "1.0" };
-    format!(
-        "{} {} HTTP/{version}",
-        request.head.method.escape_ascii(),
-        request.head.target.escape_ascii()
-    )
+    format!("{} {} HTTP/{version}", request.head.method.escape_ascii(), request.head.target.escape_ascii())
 }
 
 #[cold]

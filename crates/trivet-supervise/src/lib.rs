@@ -11,3 +11,9 @@ pub mod pidfile;
 pub mod process;
 pub mod service;
 pub mod status;
+
+/// The system's words for an error, without its number.
+pub fn plain(error: &std::io::Error) -> String {
+    let text = error.to_string();
+    text.split(" (os error").next().unwrap_or(&text).to_lowercase()
+}

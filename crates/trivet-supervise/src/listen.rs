@@ -106,7 +106,7 @@ pub enum ListenError {
     TooLong { bind: String },
     #[error("cannot listen on fd://{0}: it is no listening socket")]
     NotListening(i32),
-    #[error("cannot listen on {bind}: {source}")]
+    #[error("cannot listen on {bind}: {}", crate::plain(source))]
     Other { bind: String, source: io::Error },
 }
 

@@ -18,6 +18,8 @@ const BACKOFF_MAX_MS: Millis = 30_000;
 const RELOAD_PATIENCE_MS: Millis = 10_000;
 /// What a process gets at least to end by itself after it was told to.
 const END_MS: Millis = 1_000;
+/// The stacks of one worker are shown no more often.
+const DUMP_GAP_MS: Millis = 1_000;
 /// Starts that a signal ended (and not the app) are tried this often.
 const START_DEATHS_MAX: u32 = 3;
 pub const WORKERS_MAX: u32 = 1_000;
@@ -57,10 +59,10 @@ pub enum Event {
     WorkerReady {
         worker: u32,
     },
-    /// It has printed the traceback, or said why it does not fit.
+    /// It cannot serve. `why`: where it has not printed that itself.
     WorkerFailed {
         worker: u32,
-        why: String,
+        why: Option<String>,
     },
     WorkerDied {
         worker: u32,
@@ -184,6 +186,8 @@ struct Worker {
     state: State,
     /// Deaths in a row of the workers that this one stands for.
     failures: u32,
+    /// When it last showed its stacks.
+    dumped: Option<Millis>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -519,7 +523,7 @@ impl Machine {
         }
     }
 
-    fn worker_failed(&mut self, worker: u32, why: String, now: Millis) {
+    fn worker_failed(&mut self, worker: u32, why: Option<String>, now: Millis) {
         let Some(w) = self.workers.get(&worker).copied() else { return };
         if !matches!(w.state, State::Starting { .. }) {
             return;
@@ -527,32 +531,27 @@ impl Machine {
         let state =
             if self.policy.reload { State::Waiting } else { State::Dying { deadline: now + 5 * END_MS } };
         self.set(worker, state);
-        self.start_failed(w, Some(why), now);
+        self.start_failed(w, true, why, now);
     }
 
-    /// A worker of `w`'s kind did not become ready. `why`: the app or the interpreter is at fault.
-    fn start_failed(&mut self, w: Worker, why: Option<String>, now: Millis) {
+    /// A worker of `w`'s kind did not become ready.
+    fn start_failed(&mut self, w: Worker, app_at_fault: bool, why: Option<String>, now: Millis) {
         self.cautious = true;
         match self.phase {
             Phase::Running => {}
             Phase::Draining { .. } => return self.vacate(w, now),
             Phase::Ending { .. } | Phase::Killing | Phase::Over => return,
         }
-        let app_at_fault = why.is_some();
         if !app_at_fault && w.failures + 1 < START_DEATHS_MAX {
             return self.vacate(w, now);
         }
-        let why = why.unwrap_or_else(|| "it dies while it starts".to_owned());
+        let mut fields: Vec<_> = why.map(|why| ("why", why)).into_iter().collect();
         if !self.succeeded {
             if self.policy.reload && app_at_fault {
                 self.parked = true;
-                self.log(
-                    Level::Warn,
-                    "the app cannot be loaded; waiting for a file to change",
-                    vec![("why", why)],
-                );
+                self.log(Level::Warn, "the app cannot be loaded; waiting for a file to change", fields);
             } else {
-                self.log(Level::Error, "the app cannot be loaded; giving up", vec![("why", why)]);
+                self.log(Level::Error, "the app cannot be loaded; giving up", fields);
                 self.exit_code = EXIT_SOFTWARE;
                 self.kill_all(now);
             }
@@ -561,8 +560,9 @@ impl Machine {
         let none_of_epoch =
             self.count(|o| o.epoch == self.epoch && matches!(o.state, State::Ready { .. })) == 0;
         let older = self.ids(|o| o.epoch < self.epoch && matches!(o.state, State::Ready { .. }));
-        if w.epoch == self.epoch && none_of_epoch && !older.is_empty() {
-            self.log(Level::Error, "reload failed; the running workers stay", vec![("why", why)]);
+        let reload_failed = w.epoch == self.epoch && none_of_epoch && !older.is_empty();
+        if reload_failed {
+            self.log(Level::Error, "reload failed; the running workers stay", fields.clone());
             for worker in self.ids(|o| matches!(o.state, State::Starting { .. })) {
                 self.kill(worker, now);
             }
@@ -576,22 +576,22 @@ impl Machine {
                 self.actions.push(Action::Announce(Announce::Reloaded));
             }
         } else if self.policy.reload && app_at_fault {
-            self.log(
-                Level::Warn,
-                "the app cannot be loaded; waiting for a file to change",
-                vec![("why", why)],
-            );
+            self.log(Level::Warn, "the app cannot be loaded; waiting for a file to change", fields);
             self.parked = true;
             return;
         }
+        let failures = w.failures + 1;
+        let not_before = now + backoff_ms(failures);
         self.vacate(w, now);
-        let wait_ms = backoff_ms(w.failures + 1);
-        if (w.failures + 1).is_power_of_two() {
-            self.log(
-                Level::Error,
-                "worker did not start",
-                vec![("in_a_row", (w.failures + 1).to_string()), ("next_try_in_ms", wait_ms.to_string())],
-            );
+        // What stopped this one will stop the others: they wait together, and one of them tries.
+        for other in &mut self.vacancies {
+            other.failures = other.failures.max(failures);
+            other.not_before = other.not_before.max(not_before);
+        }
+        if !reload_failed && failures.is_power_of_two() {
+            fields.push(("in_a_row", failures.to_string()));
+            fields.push(("next_try_in_ms", (not_before - now).to_string()));
+            self.log(Level::Error, "worker did not start", fields);
         }
     }
 
@@ -632,11 +632,8 @@ impl Machine {
         }
         match w.state {
             State::Starting { .. } => {
-                let why = match end {
-                    End::Exited(_) => Some(format!("the worker ended while it started, {}", describe(end))),
-                    End::Killed(_) => None,
-                };
-                self.start_failed(w, why, now);
+                // How it ended has just been told.
+                self.start_failed(w, matches!(end, End::Exited(_)), None, now);
             }
             State::Ready { .. } => self.vacate(w, now),
             _ => {}
@@ -659,10 +656,21 @@ impl Machine {
         seconds: f64,
         now: Millis,
     ) {
-        let Some(w) = self.workers.get(&worker).copied() else { return };
+        let Some(w) = self.workers.get_mut(&worker) else { return };
+        // One dump shows all threads: those that are late in the same moment share it.
+        let fresh = w.dumped.is_none_or(|at| now >= at + DUMP_GAP_MS);
+        if fresh {
+            w.dumped = Some(now);
+        }
+        let w = *w;
+        let message = if fresh {
+            "request is past its time; the stacks of its worker follow"
+        } else {
+            "request is past its time; the stacks of its worker are above"
+        };
         self.log(
             Level::Error,
-            "request is past its time; the stacks of its worker follow",
+            message,
             vec![
                 ("worker", worker.to_string()),
                 ("request", request_line),
@@ -670,7 +678,9 @@ impl Machine {
                 ("seconds", format!("{seconds:.1}")),
             ],
         );
-        self.actions.push(Action::Dump { worker });
+        if fresh {
+            self.actions.push(Action::Dump { worker });
+        }
         match w.state {
             State::Ready { .. } => {
                 self.restarts += 1;
@@ -933,7 +943,7 @@ impl Machine {
         self.worker_last += 1;
         self.actions.push(Action::StartWorker { worker: self.worker_last });
         let state = State::Starting { since: now };
-        self.workers.insert(self.worker_last, Worker { epoch: self.epoch, state, failures });
+        self.workers.insert(self.worker_last, Worker { epoch: self.epoch, state, failures, dumped: None });
     }
 
     fn announce(&mut self) {

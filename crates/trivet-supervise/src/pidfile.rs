@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 pub enum PidFileError {
     #[error("`{}` belongs to a running server (pid {pid})", path.display())]
     Running { path: PathBuf, pid: u32 },
-    #[error("cannot write the pid file `{}`: {source}", path.display())]
+    #[error("cannot write the pid file `{}`: {}", path.display(), crate::plain(source))]
     Write { path: PathBuf, source: io::Error },
 }
 

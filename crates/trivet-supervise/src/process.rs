@@ -242,3 +242,107 @@ pub fn signal_name(signal: i32) -> String {
     };
     name.to_owned()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read as _;
+    use std::os::fd::AsFd as _;
+
+    use trivet_wire::channel::Channel;
+
+    use super::*;
+
+    /// Makes the channel's number one that nothing else gets, as a supervisor does first of all.
+    fn occupy() {
+        static ONCE: std::sync::Once = std::sync::Once::new();
+        ONCE.call_once(|| inherit::seal().unwrap());
+    }
+
+    /// What a shell that is started so writes.
+    fn told(script: &str, account: Option<&Account>, shape: impl FnOnce(&mut Launch<'_>)) -> (u32, String) {
+        occupy();
+        let (ours, theirs) = Channel::pair().unwrap();
+        let (read, write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).unwrap();
+        let mut launch = Launch {
+            program: "/bin/sh".as_ref(),
+            title: None,
+            args: vec!["-c".into(), script.into()],
+            env: vec![("GREETING".into(), "hello".into())],
+            channel: theirs.into_fd(),
+            death_signal: libc::SIGKILL,
+            account,
+            umask: None,
+            confined: false,
+            descriptors: None,
+            stdout: Some(write.as_fd()),
+            stderr: None,
+        };
+        shape(&mut launch);
+        let pid = launch.spawn().unwrap();
+        drop(write);
+        let mut text = String::new();
+        std::fs::File::from(read).read_to_string(&mut text).unwrap();
+        wait_for(pid);
+        drop(ours);
+        (pid, text.trim().to_owned())
+    }
+
+    #[test]
+    fn a_child_has_its_channel_and_no_other_descriptor() {
+        let (_, text) = told(
+            "n=0; while [ $n -lt 64 ]; do [ -e /proc/$$/fd/$n ] && echo $n; n=$((n+1)); done",
+            None,
+            |_| {},
+        );
+        assert_eq!(text, "0\n1\n2\n3");
+    }
+
+    #[test]
+    fn a_child_has_a_group_of_its_own_no_blocked_signal_and_its_environment() {
+        let script = "read -r _ _ _ _ group _ < /proc/$$/stat; echo $group $GREETING; exec grep SigBlk /proc/self/status";
+        let (pid, text) = told(script, None, |_| {});
+        assert_eq!(text, format!("{pid} hello\nSigBlk:\t0000000000000000"));
+    }
+
+    #[test]
+    fn mask_limit_and_confinement_are_set() {
+        let script = "umask; ulimit -Sn; exec grep NoNewPrivs /proc/self/status";
+        let (_, text) = told(script, None, |launch| {
+            launch.umask = Some(0o027);
+            launch.confined = true;
+            launch.descriptors = Some(Rlimit { current: Some(77), maximum: Some(99) });
+        });
+        assert_eq!(text, "0027\n77\nNoNewPrivs:\t1");
+    }
+
+    #[test]
+    fn a_child_that_changes_its_account_keeps_no_group_of_ours() {
+        if !rustix::process::geteuid().is_root() {
+            return;
+        }
+        let account = Account { name: "x".into(), uid: 54321, gid: 54322, groups: vec![54322, 54323] };
+        let (_, text) = told("id -u; id -G", Some(&account), |_| {});
+        assert_eq!(text, "54321\n54322 54323");
+    }
+
+    #[test]
+    fn what_cannot_be_executed_is_an_error() {
+        occupy();
+        let (_ours, theirs) = Channel::pair().unwrap();
+        let launch = Launch {
+            program: "/no/such/program".as_ref(),
+            title: None,
+            args: vec![],
+            env: vec![],
+            channel: theirs.into_fd(),
+            death_signal: libc::SIGKILL,
+            account: None,
+            umask: None,
+            confined: false,
+            descriptors: None,
+            stdout: None,
+            stderr: None,
+        };
+        assert_eq!(launch.spawn().unwrap_err().kind(), io::ErrorKind::NotFound);
+    }
+}

@@ -19,6 +19,7 @@ use crate::log::{Level, Log, append};
 use crate::machine::{Action, Announce, EXIT_SOFTWARE, End, Event, Machine, Millis, Policy};
 use crate::notify::notify;
 use crate::pidfile::{PidFile, PidFileError};
+use crate::plain;
 use crate::process::account::Account;
 use crate::process::signals::Signals;
 use crate::process::{self, Launch};
@@ -69,9 +70,9 @@ pub struct Settings {
 pub enum ServiceError {
     #[error(transparent)]
     PidFile(#[from] PidFileError),
-    #[error("cannot open the access log `{}`: {source}", path.display())]
+    #[error("cannot open the access log `{}`: {}", path.display(), plain(source))]
     AccessLog { path: PathBuf, source: io::Error },
-    #[error("the system refuses what a supervisor needs: {0}")]
+    #[error("the system refuses what a supervisor needs: {}", plain(.0))]
     System(#[from] io::Error),
 }
 
@@ -110,6 +111,8 @@ struct Service {
     edge: Option<EdgeChild>,
     workers: BTreeMap<u32, WorkerChild>,
     python: Option<String>,
+    /// Why the app could not be imported, until it could or somebody asks anew.
+    known_failure: Option<String>,
     /// Where the children's lines arrive when there is a log file.
     lines: Option<(std::fs::File, OwnedFd)>,
     access_log: Option<OwnedFd>,
@@ -140,7 +143,7 @@ pub fn run(settings: Settings) -> Result<u8, ServiceError> {
     let control = match Control::open() {
         Ok(control) => Some(control),
         Err(error) => {
-            let fields = [("error", error.to_string())];
+            let fields = [("error", plain(&error))];
             settings.log.write(
                 Level::Warn,
                 "no control socket; `trivet status` will not find this server",
@@ -161,6 +164,7 @@ pub fn run(settings: Settings) -> Result<u8, ServiceError> {
         edge: None,
         workers: BTreeMap::new(),
         python: None,
+        known_failure: None,
         lines,
         access_log,
         control,
@@ -245,7 +249,10 @@ impl Service {
             match signal {
                 libc::SIGTERM | libc::SIGINT => self.events.push_back(Event::Stop),
                 libc::SIGQUIT => self.events.push_back(Event::Halt),
-                libc::SIGHUP => self.events.push_back(Event::Reload),
+                libc::SIGHUP => {
+                    self.known_failure = None;
+                    self.events.push_back(Event::Reload);
+                }
                 libc::SIGTTIN => self.events.push_back(Event::Add),
                 libc::SIGTTOU => self.events.push_back(Event::Remove),
                 libc::SIGUSR1 => self.reopen_logs(),
@@ -340,11 +347,20 @@ impl Service {
                     let fields = [("worker", worker.to_string()), ("pid", pid.to_string()), ("app", app)];
                     self.log(Level::Debug, "worker has imported the app", &fields);
                     self.python = Some(python);
+                    self.known_failure = None;
                     Event::WorkerReady { worker }
                 }
-                FromWorker::ImportFailed { summary } => Event::WorkerFailed { worker, why: summary },
-                FromWorker::Unfit { why } => Event::WorkerFailed { worker, why },
-                FromWorker::Changed { path } => Event::WorkerChanged { worker, path },
+                FromWorker::ImportFailed { summary } => {
+                    // A failure that was known is not printed by the worker.
+                    let known = self.known_failure.replace(summary);
+                    let why = known.filter(|known| Some(known) == self.known_failure.as_ref());
+                    Event::WorkerFailed { worker, why }
+                }
+                FromWorker::Unfit { why } => Event::WorkerFailed { worker, why: Some(why) },
+                FromWorker::Changed { path } => {
+                    self.known_failure = None;
+                    Event::WorkerChanged { worker, path }
+                }
             });
         }
     }
@@ -356,8 +372,7 @@ impl Service {
             io::ErrorKind::UnexpectedEof | io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset
         );
         if !ended {
-            let fields =
-                [("process", who.to_owned()), ("pid", pid.to_string()), ("error", error.to_string())];
+            let fields = [("process", who.to_owned()), ("pid", pid.to_string()), ("error", plain(error))];
             self.log(Level::Error, "channel is broken; killing the process", &fields);
             process::kill_group(pid);
         }
@@ -514,14 +529,25 @@ impl Service {
     }
 
     fn start_edge(&mut self, generation: u32) {
-        match self.spawn_edge(generation) {
+        let mut spawned = self.spawn_edge(generation);
+        if let Err(error) = &spawned
+            && self.settings.edge.account.is_some()
+            && matches!(error.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::InvalidInput)
+        {
+            // In a user namespace the first user may be the only one.
+            let fields = [("error", plain(error))];
+            self.log(Level::Warn, "the edge cannot change to its own account and keeps ours", &fields);
+            self.settings.edge.account = None;
+            spawned = self.spawn_edge(generation);
+        }
+        match spawned {
             Ok(edge) => {
                 let fields = [("pid", edge.pid.to_string()), ("generation", generation.to_string())];
                 self.log(Level::Debug, "edge started", &fields);
                 self.edge = Some(edge);
             }
             Err(error) => {
-                self.log(Level::Error, "cannot start the edge", &[("error", error.to_string())]);
+                self.log(Level::Error, "cannot start the edge", &[("error", plain(&error))]);
                 self.events.push_back(Event::EdgeDied { generation, pid: 0, end: SPAWN_FAILED });
             }
         }
@@ -558,26 +584,28 @@ impl Service {
         let sent = fds.and_then(|fds| link.send(&ToEdge::Configure(config), fds));
         if let Err(error) = sent {
             // It ends when it finds its channel closed; its death is told in the usual way.
-            self.log(Level::Error, "cannot configure the edge", &[("error", error.to_string())]);
+            self.log(Level::Error, "cannot configure the edge", &[("error", plain(&error))]);
             return Ok(EdgeChild { generation, pid, link: None });
         }
         Ok(EdgeChild { generation, pid, link: Some(link) })
     }
 
     fn start_worker(&mut self, worker: u32) {
-        match spawn_worker(&self.settings, worker, self.lines_end(), self.descriptors) {
+        match spawn_worker(&self.settings, self.lines_end(), self.descriptors) {
             Ok((pid, mut link)) => {
                 let fields = [("worker", worker.to_string()), ("pid", pid.to_string())];
                 self.log(Level::Debug, "worker started", &fields);
                 let mut start = self.settings.worker.start.clone();
                 start.worker = worker;
+                start.known_failure.clone_from(&self.known_failure);
                 start.multiprocess |= self.machine.target() > 1;
                 let link = link.send(&ToWorker::Start(start), Vec::new()).is_ok().then_some(link);
                 self.workers.insert(worker, WorkerChild { pid, link, since: now() });
             }
             Err(error) => {
-                let why = format!("cannot start `{}`: {error}", self.settings.worker.python.display());
-                self.events.push_back(Event::WorkerFailed { worker, why });
+                let why =
+                    format!("cannot start `{}`: {}", self.settings.worker.python.display(), plain(&error));
+                self.events.push_back(Event::WorkerFailed { worker, why: Some(why) });
                 self.events.push_back(Event::WorkerDied { worker, pid: 0, end: SPAWN_FAILED });
             }
         }
@@ -594,7 +622,7 @@ impl Service {
             Ok(pair) => pair,
             Err(error) => {
                 // Without a channel it is of no use; its successor gets another try.
-                self.log(Level::Error, "cannot connect a worker", &[("error", error.to_string())]);
+                self.log(Level::Error, "cannot connect a worker", &[("error", plain(&error))]);
                 process::kill_group(pid);
                 return;
             }
@@ -663,19 +691,16 @@ impl Service {
 
 fn spawn_worker(
     settings: &Settings,
-    worker: u32,
     lines: Option<BorrowedFd<'_>>,
     descriptors: Option<Rlimit>,
 ) -> io::Result<(u32, Link)> {
     let (ours, theirs) = Channel::pair()?;
-    let mut env = settings.worker.env.clone();
-    env.push(("TRIVET_WORKER".into(), worker.to_string().into()));
     let pid = Launch {
         program: settings.worker.python.as_os_str(),
         // Python finds its venv by this name: it stays the path.
         title: None,
         args: vec![settings.worker.boot.clone().into_os_string()],
-        env,
+        env: settings.worker.env.clone(),
         channel: theirs.into_fd(),
         death_signal: process::worker_death_signal(),
         account: settings.worker.account.as_ref(),
@@ -698,7 +723,7 @@ pub enum Checked {
 
 /// Imports the app in a worker that serves nothing.
 pub fn check(settings: &Settings) -> Result<Checked, ServiceError> {
-    let (pid, mut link) = spawn_worker(settings, 0, None, None)?;
+    let (pid, mut link) = spawn_worker(settings, None, None)?;
     let start = WorkerStart { check_only: true, reload: false, ..settings.worker.start.clone() };
     let sent = link.send(&ToWorker::Start(start), Vec::new());
     let checked = loop {

@@ -124,7 +124,7 @@ impl World {
                     self.workers.insert(worker, Worker::default());
                     self.starts.push(self.now);
                     if self.app_is_broken {
-                        self.soon(500, Event::WorkerFailed { worker, why: "no module".into() });
+                        self.soon(500, Event::WorkerFailed { worker, why: None });
                     } else if self.fault() {
                         self.worker_dies(worker, 20_000, End::Killed(11));
                         self.soon(3_000, Event::WorkerReady { worker });
@@ -513,4 +513,24 @@ fn while_it_drains_somebody_answers() {
     let worker = *world.workers.keys().next().unwrap();
     world.deliver(Event::WorkerDied { worker, pid: 1, end: End::Killed(SIGKILL) });
     assert_eq!(world.workers.len(), 1, "a successor for what the edge still holds");
+}
+
+#[test]
+fn an_edge_that_keeps_dying_is_started_ever_more_seldom() {
+    let mut world = World::new(17, 1, false, Faults { percent: 0 }, false);
+    world.pass(30_000);
+    let first = world.edge.unwrap();
+    let kill = |world: &mut World| {
+        let generation = world.edge.unwrap();
+        world.deliver(Event::EdgeDied { generation, pid: 1, end: End::Killed(11) });
+    };
+    kill(&mut world);
+    assert_eq!(world.edge, Some(first + 1), "after a healthy run at once");
+    let from = world.now;
+    while world.now < from + 3_600_000 {
+        if world.edge_ready { kill(&mut world) } else { world.pass(10) }
+    }
+    let starts = world.machine.edge_generation() - first;
+    assert!((100..200).contains(&starts), "{starts} starts in an hour");
+    assert!(world.workers.values().any(|w| w.ready), "its workers outlive it");
 }

@@ -88,6 +88,9 @@ pub struct WorkerStart {
     pub check_only: bool,
     /// Process title, shown by `ps`.
     pub title: String,
+    /// Why the last worker could not import the app: the same failure is not printed again.
+    #[serde(default)]
+    pub known_failure: Option<String>,
 }
 
 /// Worker to supervisor.

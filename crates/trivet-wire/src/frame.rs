@@ -356,6 +356,11 @@ impl<'a> Request<'a> {
         Ok(Self { meta, head, fields: &all[..all.len() - rest.len()], body: rest })
     }
 
+    /// All fields as they lie in the frame: the same bytes are the same fields.
+    pub fn fields_bytes(&self) -> &'a [u8] {
+        self.fields
+    }
+
     /// Names as sent, values trimmed.
     pub fn fields(&self) -> Fields<'a> {
         Fields { rest: self.fields }

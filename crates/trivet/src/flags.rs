@@ -35,7 +35,7 @@ pub(crate) struct Run {
     pub(crate) app: Option<String>,
 
     /// Where to listen: `HOST:PORT`, `[V6]:PORT`, `:PORT`, `unix:PATH` or `fd://N`; may be given several times.
-    /// Sockets that a service manager passes (systemd's `LISTEN_FDS`) come before it.
+    /// Sockets that a service manager passes (systemd's `LISTEN_FDS`) are used instead.
     /// [default: 127.0.0.1:8000, or 0.0.0.0:$PORT where PORT is set]
     #[arg(short, long, value_name = "ADDRESS", help_heading = "Listening")]
     pub(crate) bind: Vec<Bind>,

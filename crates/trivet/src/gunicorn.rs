@@ -200,6 +200,12 @@ pub(crate) fn judge(matches: &ArgMatches) -> Result<Vec<String>, Failure> {
     Ok(warnings)
 }
 
+/// For the reference page: flag, whether it is refused, text.
+#[cfg(test)]
+pub(crate) fn table() -> impl Iterator<Item = (&'static str, bool, &'static str)> {
+    FOREIGN.iter().map(|f| (f.long, f.verdict != Ignored, f.text))
+}
+
 /// Splits `GUNICORN_CMD_ARGS` as a shell would: blanks, quotes, backslashes.
 pub(crate) fn split(text: &str) -> Result<Vec<String>, Failure> {
     let mut words = Vec::new();

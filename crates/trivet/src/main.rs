@@ -4,6 +4,8 @@ mod failure;
 mod flags;
 mod gunicorn;
 mod python;
+#[cfg(test)]
+mod reference;
 mod run;
 mod show;
 mod values;
@@ -54,7 +56,7 @@ fn dispatch(args: Vec<OsString>) -> Result<ExitCode, Failure> {
         return Ok(ExitCode::SUCCESS);
     };
     match cli.command {
-        Command::Run(flags) => run::run(*flags, &warnings),
+        Command::Run(flags) => run::run(*flags, warnings),
         Command::Status(args) => {
             let text = show::show(&args)?;
             std::io::stdout()

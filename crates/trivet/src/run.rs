@@ -9,6 +9,7 @@ use trivet_http::h1::Limits;
 use trivet_supervise::listen::{self, Bind, Listener, Shape};
 use trivet_supervise::log::{Level, Log};
 use trivet_supervise::machine::Policy;
+use trivet_supervise::plain;
 use trivet_supervise::process::account::{self, Account};
 use trivet_supervise::process::inherit;
 use trivet_supervise::service::{self, Checked, EdgeSettings, LogTarget, Settings, WorkerSettings};
@@ -25,7 +26,7 @@ const HEAD_MS: u64 = 10_000;
 const TRUSTED_DEFAULT: &str = "127.0.0.1,::1";
 
 /// Does what the flags say. `warnings`: lines about flags that have no effect.
-pub(crate) fn run(flags: Run, warnings: &[String]) -> Result<ExitCode, Failure> {
+pub(crate) fn run(flags: Run, warnings: Vec<String>) -> Result<ExitCode, Failure> {
     inherit::seal()
         .map_err(|e| Failure::new(SOFTWARE, format!("cannot look at the open descriptors: {e}"), ""))?;
     let Some(app) = flags.app.clone() else { return Err(no_app()) };
@@ -35,13 +36,11 @@ pub(crate) fn run(flags: Run, warnings: &[String]) -> Result<ExitCode, Failure> 
     let home = python::home()?;
     let chdir = enter(flags.chdir.as_deref())?;
     let log = open_log(&flags)?;
-    for warning in warnings {
-        log.write(Level::Warn, warning, &[]);
-    }
+    let mut warnings = warnings;
     if Path::new("gunicorn.conf.py").exists() {
-        log.write(Level::Warn, "`gunicorn.conf.py` is not read: use flags or GUNICORN_CMD_ARGS", &[]);
+        warnings.push("`gunicorn.conf.py` is not read: use flags or GUNICORN_CMD_ARGS".to_owned());
     }
-    let worker_account = worker_account(&flags, &log)?;
+    let worker_account = worker_account(&flags, &mut warnings)?;
     let workers = match flags.workers {
         Some(workers) => workers,
         None => from_env("WEB_CONCURRENCY", values::workers)?.unwrap_or(1),
@@ -53,11 +52,15 @@ pub(crate) fn run(flags: Run, warnings: &[String]) -> Result<ExitCode, Failure> 
             None => values::trust(TRUSTED_DEFAULT).expect("the default is a list of addresses"),
         },
     };
-    let binds = binds(&flags, &log)?;
+    let binds = binds(&flags, &mut warnings)?;
     let shape =
         Shape { backlog: flags.backlog, umask: flags.umask.unwrap_or(0), owner: worker_account.as_ref() };
     let listeners =
         listen::bind_all(&binds, shape).map_err(|e| Failure::new(CONFIG, e.to_string(), e.hint()))?;
+    // Nothing is in the way any more: what comes now is worth reading.
+    for warning in &warnings {
+        log.write(Level::Warn, warning, &[]);
+    }
     let start = WorkerStart {
         build: trivet_wire::BUILD.to_owned(),
         worker: 0,
@@ -74,6 +77,7 @@ pub(crate) fn run(flags: Run, warnings: &[String]) -> Result<ExitCode, Failure> 
         multiprocess: workers > 1,
         reload: flags.reload,
         check_only: false,
+        known_failure: None,
         title: flags.name.clone().unwrap_or(app),
     };
     let mut env: Vec<_> = flags.env.iter().map(|(n, v)| (n.into(), v.into())).collect();
@@ -132,7 +136,7 @@ fn no_app() -> Failure {
         .iter()
         .find(|m| Path::new(&format!("{m}.py")).exists())
     {
-        Some(module) => format!("there is a `{module}.py` here: `trivet run {module}`"),
+        Some(module) => format!("`{module}.py` is here: try `trivet run {module}`"),
         None => "`trivet run app:app` serves `app` of `app.py`".to_owned(),
     };
     Failure::new(USAGE, "no application given", hint)
@@ -174,12 +178,6 @@ fn enter(chdir: Option<&Path>) -> Result<PathBuf, Failure> {
     })
 }
 
-/// The system's words without the number.
-fn plain(error: &std::io::Error) -> String {
-    let text = error.to_string();
-    text.split(" (os error").next().unwrap_or(&text).to_lowercase()
-}
-
 fn text_of(path: &Path) -> Result<String, Failure> {
     path.to_str().map(str::to_owned).ok_or_else(|| {
         let message = format!("`{}` is not UTF-8", path.display());
@@ -208,12 +206,12 @@ fn from_env<T>(name: &str, parse: impl Fn(&str) -> Result<T, String>) -> Result<
     }
 }
 
-fn binds(flags: &Run, log: &Log) -> Result<Vec<Bind>, Failure> {
+fn binds(flags: &Run, warnings: &mut Vec<String>) -> Result<Vec<Bind>, Failure> {
     let activated = listen::activated();
     if !activated.is_empty() {
         let inherited = |b: &Bind| matches!(b, Bind::Descriptor(_));
         if flags.bind.iter().any(|b| !inherited(b)) {
-            log.write(Level::Warn, "`--bind` has no effect: the service manager passes the sockets", &[]);
+            warnings.push("`--bind` has no effect: the service manager passes the sockets".to_owned());
         }
         return Ok(activated);
     }
@@ -229,19 +227,19 @@ fn binds(flags: &Run, log: &Log) -> Result<Vec<Bind>, Failure> {
     }])
 }
 
-fn worker_account(flags: &Run, log: &Log) -> Result<Option<Account>, Failure> {
+fn worker_account(flags: &Run, warnings: &mut Vec<String>) -> Result<Option<Account>, Failure> {
     let account = account::resolve(flags.user.as_deref(), flags.group.as_deref())
         .map_err(|e| Failure::new(CONFIG, e.to_string(), "look at `--user` and `--group`"))?;
     let (uid, gid) = (rustix::process::geteuid(), rustix::process::getegid());
     let Some(account) = account else {
         if uid.is_root() {
-            log.write(Level::Warn, "the workers run as root; `--user` names another account for them", &[]);
+            warnings.push("the workers run as root; `--user` names another account for them".to_owned());
         }
         return Ok(None);
     };
     if uid.is_root() {
         if account.uid == 0 {
-            log.write(Level::Warn, "the workers run as root; `--user` names another account for them", &[]);
+            warnings.push("the workers run as root; `--user` names another account for them".to_owned());
         }
         return Ok(Some(account));
     }

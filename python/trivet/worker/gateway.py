@@ -83,7 +83,7 @@ def without_our_frames(trace: TracebackType | None) -> TracebackType | None:
     """What the reader wants to see begins where the application's code does."""
     while trace is not None:
         file = trace.tb_frame.f_code.co_filename
-        if os.path.dirname(file) != HERE and not file.startswith("<frozen importlib"):
+        if os.path.dirname(file) != HERE and not file.startswith("<frozen importlib") and file != importlib.__file__:
             return trace
         trace = trace.tb_next
     return None
@@ -250,28 +250,30 @@ def loaded_files() -> Iterator[str]:
             yield file
 
 
-def watch_files(extra: Iterable[str] = ()) -> str:
-    """Waits until one of the loaded files is another than it was, and names it."""
-    seen: dict[str, tuple[int, int] | None] = {}
+class Files:
+    """The loaded files as they were, to find the one that becomes another."""
 
-    def stamp(path: str) -> tuple[int, int] | None:
-        try:
-            stat = os.stat(path)
-        except OSError:
-            return None
-        return stat.st_mtime_ns, stat.st_size
+    def __init__(self, extra: Iterable[str] = ()) -> None:
+        self.extra = list(extra)
+        self.seen: dict[str, tuple[int, int]] = {}
+        self.changed()
 
-    while True:
-        for path in [*loaded_files(), *extra]:
-            now = stamp(path)
-            # A file that is being replaced is away for a moment: it counts when it is back.
-            if now is not None and seen.setdefault(path, now) != now:
+    def changed(self) -> str | None:
+        for path in [*loaded_files(), *self.extra]:
+            try:
+                stat = os.stat(path)
+            except OSError:
+                continue  # one that is being replaced is away for a moment: it counts when it is back
+            now = (stat.st_mtime_ns, stat.st_size)
+            if self.seen.setdefault(path, now) != now:
                 return path
-        time.sleep(RELOAD_EVERY_S)
+        return None
 
-
-def watch_and_tell() -> None:
-    native.changed(watch_files())
+    def wait(self) -> None:
+        """Returns when the supervisor has been told of a change."""
+        while (path := self.changed()) is None:
+            time.sleep(RELOAD_EVERY_S)
+        native.changed(path)
 
 
 def source_files(folder: str) -> list[str]:
@@ -288,6 +290,8 @@ def source_files(folder: str) -> list[str]:
 def serve(app: Callable[..., Any], threads: int) -> None:
     """Runs the slots: one in this thread, or each of several in its own."""
     hooks = (app, Errors(), FileWrapper, report)
+    # A signal of the application's must wake a main thread that waits in our code.
+    signal.set_wakeup_fd(native.signal_fd(), warn_on_full_buffer=False)
     if threads == 1:
         native.serve(*hooks)
         return
@@ -314,16 +318,20 @@ def main(extension: ModuleType) -> int:
     try:
         app, name = load_app(start["app"])
     except Unloadable as error:
-        tell_unloadable(error)
-        native.import_failed(error.summary)
-        if start["reload"]:
-            native.changed(watch_files(source_files(start["chdir"])))
+        failure = error.summary if error.cause is None else f"{error.summary}: {error.cause}"
+        if failure != start["known_failure"]:
+            tell_unloadable(error)
+        files = Files(source_files(start["chdir"])) if start["reload"] else None
+        native.import_failed(failure)
+        if files is not None:
+            files.wait()
         return APP_FAILED
+    if start["reload"]:
+        # What changes after `ready` must be noticed, so the first look comes before.
+        threading.Thread(target=Files().wait, name="reload", daemon=True).start()
     version = ".".join(map(str, sys.version_info[:3]))
     native.ready(f"{version} ({sys.executable})", name)
     if start["check_only"]:
         return 0
-    if start["reload"]:
-        threading.Thread(target=watch_and_tell, name="reload", daemon=True).start()
     serve(app, start["threads"])
     return 0

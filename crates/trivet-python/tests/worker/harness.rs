@@ -8,6 +8,7 @@ use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, OnceLock};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec};
@@ -61,6 +62,7 @@ pub(crate) struct Worker {
     pub(crate) child: Child,
     pub(crate) supervisor: Option<Channel>,
     stderr: Arc<Mutex<String>>,
+    reader: Option<JoinHandle<()>>,
     generation: u32,
 }
 
@@ -70,11 +72,19 @@ pub(crate) struct Options {
     pub(crate) check_only: bool,
     pub(crate) chdir: Option<PathBuf>,
     pub(crate) build: &'static str,
+    pub(crate) known_failure: Option<String>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { threads: 1, reload: false, check_only: false, chdir: None, build: trivet_wire::BUILD }
+        Self {
+            threads: 1,
+            reload: false,
+            check_only: false,
+            chdir: None,
+            build: trivet_wire::BUILD,
+            known_failure: None,
+        }
     }
 }
 
@@ -104,7 +114,7 @@ impl Worker {
         drop(theirs);
         let stderr = Arc::new(Mutex::new(String::new()));
         let (pipe, text) = (child.stderr.take().unwrap(), stderr.clone());
-        std::thread::spawn(move || {
+        let reader = std::thread::spawn(move || {
             for line in BufReader::new(pipe).lines().map_while(Result::ok) {
                 text.lock().unwrap().push_str(&(line + "\n"));
             }
@@ -122,9 +132,10 @@ impl Worker {
             reload: options.reload,
             check_only: options.check_only,
             title: "trivet: worker".into(),
+            known_failure: options.known_failure,
         };
         ours.send_json(&ToWorker::Start(start), &[]).unwrap();
-        Self { child, supervisor: Some(ours), stderr, generation: 0 }
+        Self { child, supervisor: Some(ours), stderr, reader: Some(reader), generation: 0 }
     }
 
     /// A worker whose app is imported.
@@ -204,7 +215,15 @@ impl Worker {
     pub(crate) fn quit(mut self) -> (ExitStatus, String) {
         self.supervisor.as_ref().unwrap().send_json(&ToWorker::Quit, &[]).unwrap();
         let status = self.exit_status();
+        self.reader.take().unwrap().join().unwrap();
         (status, self.stderr())
+    }
+
+    /// Waits for the end: the exit code and all that was printed.
+    pub(crate) fn ends(mut self) -> (Option<i32>, String) {
+        let status = self.exit_status();
+        self.reader.take().unwrap().join().unwrap();
+        (status.code(), self.stderr())
     }
 
     pub(crate) fn exit_status(&mut self) -> ExitStatus {

@@ -23,10 +23,10 @@ fn w48_apps_may_be_functions_instances_factories_and_attributes() {
 
 /// Starts what cannot start: the summary that the supervisor gets and all that was printed.
 fn fails(target: &str) -> (String, String) {
-    let mut worker = Worker::spawn(target, Options::default());
+    let worker = Worker::spawn(target, Options::default());
     let FromWorker::ImportFailed { summary } = worker.says() else { panic!("{target} was imported") };
-    assert_eq!(worker.exit_status().code(), Some(70), "{target}");
-    let log = worker.logs(&summary);
+    let (code, log) = worker.ends();
+    assert_eq!(code, Some(70), "{target}");
     assert!(!log.contains("gateway.py") && !log.contains("boot.py"), "our frames are shown: {log}");
     (summary, log)
 }
@@ -44,7 +44,11 @@ fn a_wrong_target_gets_one_line_and_a_hint_and_no_traceback() {
         ("targets:number()", "`targets:number` cannot be called, it is a int", ""),
         ("targets:create_app(len)", "the arguments of `create_app(len)` are not literals", ""),
         ("targets:create app", "`create app` is neither an attribute nor a call", "hint: "),
-        ("factory_only", "module `factory_only` has neither `app` nor `application`", "`factory_only:create_app()`"),
+        (
+            "factory_only",
+            "module `factory_only` has neither `app` nor `application`",
+            "`factory_only:create_app()`",
+        ),
         ("factory_only:create_app()", "`factory_only:create_app()` cannot be called, it is a NoneType", ""),
     ] {
         let (told, log) = fails(target);
@@ -57,29 +61,36 @@ fn a_wrong_target_gets_one_line_and_a_hint_and_no_traceback() {
 #[test]
 fn an_error_of_the_app_is_shown_once_and_whole() {
     let (told, log) = fails("raises:app");
-    assert_eq!(told, "module `raises` raised RuntimeError while being imported");
+    assert_eq!(told, "module `raises` raised RuntimeError while being imported: the settings are wrong");
     assert_eq!(log.matches("RuntimeError: the settings are wrong").count(), 1, "{log}");
     assert!(log.starts_with("Traceback") && log.contains("in setup"), "{log}");
+    assert!(!log.contains("importlib"), "{log}");
+    assert!(log.trim_end().ends_with("module `raises` raised RuntimeError while being imported"), "{log}");
+
+    let options = Options { known_failure: Some(told.clone()), ..Options::default() };
+    let worker = Worker::spawn("raises:app", options);
+    assert!(matches!(worker.says(), FromWorker::ImportFailed { summary } if summary == told));
+    assert_eq!(worker.ends(), (Some(70), String::new()), "what was said is not said again");
 
     let (told, log) = fails("broken_import:app");
     assert_eq!(
         told,
-        "module `broken_import` imports `a_package_that_nobody_has`, which is not installed in this Python"
+        "module `broken_import` imports `a_package_that_nobody_has`, which is not installed in this Python: \
+         No module named 'a_package_that_nobody_has'"
     );
     assert!(log.contains("broken_import.py\", line 3") && log.contains("`--venv`"), "{log}");
 
     let (told, log) = fails("targets:broken_factory()");
-    assert_eq!(told, "`targets:broken_factory()` raised LookupError");
+    assert_eq!(told, "`targets:broken_factory()` raised LookupError: no configuration");
     assert!(log.contains("LookupError: no configuration") && log.contains("in broken_factory"), "{log}");
 }
 
 #[test]
 fn another_build_is_refused() {
-    let mut worker = Worker::spawn("hello:app", Options { build: "9.9/wire-9", ..Options::default() });
+    let worker = Worker::spawn("hello:app", Options { build: "9.9/wire-9", ..Options::default() });
     let FromWorker::Unfit { why } = worker.says() else { panic!("it was taken") };
     assert!(why.contains("9.9/wire-9"), "{why}");
-    assert_eq!(worker.exit_status().code(), Some(70));
-    assert_eq!(worker.stderr(), "");
+    assert_eq!(worker.ends(), (Some(70), String::new()));
 }
 
 #[test]
@@ -100,13 +111,15 @@ fn the_apps_world_has_nothing_of_ours_in_it() {
          \x20   start_response('200 OK', [])\n\
          \x20   ours = [p for p in sys.path if 'trivet/worker' in p]\n\
          \x20   names = [m for m in sys.modules if 'trivet' in m and not m.startswith('_trivet')]\n\
-         \x20   fds = [os.get_inheritable(int(n)) for n in os.listdir('/proc/self/fd') if int(n) > 2\n\
-         \x20          and os.path.exists('/proc/self/fd/' + n)]\n\
+         \x20   links = {int(n): os.readlink('/proc/self/fd/' + n) for n in os.listdir('/proc/self/fd')\n\
+         \x20            if os.path.exists('/proc/self/fd/' + n)}\n\
+         \x20   fds = [t for n, t in links.items() if n > 2 and os.get_inheritable(n)\n\
+         \x20          and ('socket:' in t or 'memfd:' in t or 'anon_inode:' in t)]\n\
          \x20   return [repr((ours, names, sys.path[0] == os.getcwd(), 'TRIVET_NATIVE' in os.environ,\n\
-         \x20                 any(fds), sys.argv)).encode()]\n",
+         \x20                 fds, sys.argv)).encode()]\n",
     );
     let options = Options { chdir: Some(folder.path().into()), ..Options::default() };
     let mut worker = Worker::ready("world", options);
     let mut edge = worker.attach(Transport::Ring);
-    assert_eq!(edge.exchange(&get("/")).text(), "([], [], True, False, False, ['trivet'])");
+    assert_eq!(edge.exchange(&get("/")).text(), "([], [], True, False, [], ['trivet'])");
 }

@@ -15,6 +15,15 @@ fn start(transport: Transport, threads: u16) -> (Worker, Edge) {
     (worker, edge)
 }
 
+/// A slot that was just answered may still be on its way back: then it is offered a moment later.
+fn all_slots(edge: &Edge, count: u16) {
+    let mut slots = edge.slots;
+    while slots < count {
+        slots += edge.channel_message().json::<Free>().unwrap().free;
+    }
+    assert_eq!(slots, count);
+}
+
 fn alive(pid: i32) -> bool {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     stat.rsplit(')').next().is_some_and(|rest| !rest.is_empty() && !rest.starts_with(" Z"))
@@ -149,13 +158,13 @@ fn a_worker_outlives_its_edges_and_loses_no_slot() {
         folder.waits_for("entered-4");
         folder.touch("go-3");
         folder.touch("go-4");
-        ids.map(|id| assert!(second.answer(id).complete));
+        assert!(ids.into_iter().all(|id| second.answer(id).complete));
         let events = second.exchange(&get("/events")).text();
         assert!(events.contains("close 1"), "the old request was closed: {events}");
         drop(second);
         for _ in 0..20 {
             let mut edge = worker.attach(transport);
-            assert_eq!(edge.slots, 2);
+            all_slots(&edge, 2);
             assert!(edge.exchange(&get("/many_parts")).complete);
         }
         let (status, stderr) = worker.quit();
@@ -176,12 +185,8 @@ fn an_edge_that_dies_while_its_slots_wait_for_it_frees_them() {
         assert_eq!(first.frame(b).header.kind, Kind::WantBody);
         drop(first);
         let mut second = worker.attach(transport);
-        let mut slots = second.slots;
-        while slots < 2 {
-            slots += second.channel_message().json::<Free>().unwrap().free;
-        }
-        let events: HashSet<String> =
-            serde_json::from_slice(&second.exchange(&get("/events")).body).unwrap();
+        all_slots(&second, 2);
+        let events: HashSet<String> = serde_json::from_slice(&second.exchange(&get("/events")).body).unwrap();
         assert_eq!(events, ["generator closed", "ConnectionResetError"].map(String::from).into());
         assert_eq!(worker.stderr(), "");
     });
@@ -280,7 +285,7 @@ fn stacks_are_dumped_while_a_c_call_holds_the_interpreter() {
     }
     worker.logs("in wait_for");
     worker.logs("in holds_gil");
-    worker.logs("wait_for_quit").lines().for_each(drop);
+    worker.logs("in serve");
 }
 
 #[test]
