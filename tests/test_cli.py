@@ -336,7 +336,7 @@ def test_gunicorn_cmd_args(start: Start) -> None:
 def test_the_start_says_what_where_and_with_which_python(start: Start) -> None:
     server = start("echo", "--workers", "2", "--threads", "3")
     assert isinstance(server.address, tuple)
-    log = server.log()
+    log = server.wait_for_log("3 threads")
     assert "echo" in log
     assert f"http://127.0.0.1:{server.address[1]}" in log
     assert f"{sys.version_info.major}.{sys.version_info.minor}" in log

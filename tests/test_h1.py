@@ -458,7 +458,10 @@ def test_h10_a_body_that_the_app_ignores_is_never_a_request(
         else:
             assert response.body == b"ignored"
             if not response.says_close:
-                assert connection.read().json()["environ"]["PATH_INFO"] == "/after"
+                try:
+                    assert connection.read().json()["environ"]["PATH_INFO"] == "/after"
+                except Cut:
+                    assert length > MIB, "more than is drained"
     assert "/smuggled" not in either.get("/targets").json()
 
 

@@ -150,11 +150,11 @@ def socket_inodes(pid: int) -> set[str]:
 
 
 def test_every_child_goes_to_its_own_process_group_and_ignores_the_terminals_ctrl_c(start: Start) -> None:
-    server = start("echo", "--workers", "2")
-    for pid in [server.edge(), *server.workers()]:
-        assert os.getpgid(pid) != os.getpgid(server.pid)
+    server = start("echo")
     before = server.workers()
     for pid in [server.edge(), *before]:
+        assert os.getpgid(pid) != os.getpgid(server.pid)
+    for pid in before:
         os.kill(pid, signal.SIGINT)
     for _ in range(10):
         assert server.get("/").status == 200

@@ -160,7 +160,11 @@ impl AccessLog {
                         }
                         Part::Request(name) => push_field(&mut self.line, request.as_ref(), name),
                         Part::Answer(i) => {
-                            let value = x.logged_fields.get(*i).map(Vec::as_slice).unwrap_or_default();
+                            let value = match x.logged_fields.get(*i).map(Vec::as_slice).unwrap_or_default() {
+                                // Where the app gives none, the edge adds its own.
+                                b"" if self.wanted[*i] == "x-request-id" => x.request_id(),
+                                value => value,
+                            };
                             push_escaped(&mut self.line, value);
                         }
                         Part::Nothing => self.line.push('-'),

@@ -6,10 +6,11 @@ use trivet_http::h1::Version;
 use trivet_http::h1::response::{self, ResponseName};
 use trivet_wire::frame::{FrameHeader, Malformed, Response, UNKNOWN, flag};
 
-use crate::connection::{FileOut, Phase};
+use crate::connection::{BodyRest, FileOut, Phase};
 use crate::exchange::{Framing, Place};
 use crate::log;
 use crate::net::Net;
+use crate::receive::DRAIN_BYTES_MAX;
 
 /// An answer's head and a body up to this leave in one buffer; a larger body leaves from where it is.
 const JOINED_BODY_BYTES: usize = 8 * 1024;
@@ -188,7 +189,13 @@ impl Net {
         }
         let Some(c) = self.connections.get_mut(key) else { return Ok(()) };
         let bodiless = x.is_head || response::is_bodiless(r.status);
-        let close = !x.keep_alive || self.draining || c.close || x.owes_continue;
+        // A long rest of a body is not worth reading, and one of unknown length is not worth the risk.
+        let unread = match c.body {
+            BodyRest::None => false,
+            BodyRest::Length(left) => left > DRAIN_BYTES_MAX,
+            BodyRest::Chunked(_) => true,
+        };
+        let close = !x.keep_alive || self.draining || c.close || x.owes_continue || unread;
         let declared = r.body_bytes;
         let inline = r.body.len() as u64;
         x.framing = if bodiless {
@@ -387,7 +394,7 @@ impl Net {
                 // What the app did give should arrive; the missing end tells the rest.
                 c.close = true;
                 c.phase = Phase::Flush;
-                c.body = crate::connection::BodyRest::None;
+                c.body = BodyRest::None;
                 c.readable = false;
                 c.input = Vec::new();
                 if !self.flush(key) {

@@ -17,7 +17,7 @@ use crate::spool;
 pub(crate) const BODY_WINDOW_MS: u64 = 30_000;
 const BODY_WINDOW_BYTES_MIN: u64 = 1024;
 /// What is thrown away of an unread body before the connection is given up instead.
-const DRAIN_BYTES_MAX: u64 = 1024 * 1024;
+pub(crate) const DRAIN_BYTES_MAX: u64 = 1024 * 1024;
 /// One connection is read for at most so much in one turn of the loop.
 const TURN_BYTES_MAX: usize = 1024 * 1024;
 /// A streamed body goes to the worker in frames of at most this.

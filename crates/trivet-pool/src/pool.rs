@@ -603,7 +603,7 @@ impl Pool {
             }
             None => 0,
         };
-        let batch = if self.times.depth() > 1 { flag::BATCH } else { 0 };
+        let batch = if self.times.tiny() { flag::BATCH } else { 0 };
         frame::seal(
             &mut out.frame,
             ticket,

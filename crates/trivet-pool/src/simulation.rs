@@ -537,7 +537,7 @@ impl Simulation {
         for (key, since) in &inside {
             let waited = self.now - since;
             assert!(
-                waited <= STALE_NS + 2 * TURN_NS,
+                waited <= STALE_NS + 3 * TURN_NS,
                 "request {key} has waited {waited} ns behind a running one"
             );
         }

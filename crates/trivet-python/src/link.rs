@@ -383,7 +383,8 @@ fn accept(tickets: &mut [TicketState], header: FrameHeader, payload: &[u8], fram
         ticket.generation = header.generation;
         ticket.cancelled = false;
         ticket.credit = 0;
-        ticket.body.clear();
+        // Not cleared: a large upload's space would stay with the ticket.
+        ticket.body = Vec::new();
         ticket.body_end = false;
         ticket.aborted = false;
         frame.clear();

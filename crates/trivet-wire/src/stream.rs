@@ -28,25 +28,30 @@ pub enum Filled {
 /// The reading end: bytes in, whole frames out.
 #[derive(Debug, Default)]
 pub struct FrameReader {
+    /// Bytes that were read lie from `start` to `end`; what is behind is only space, zeroed once.
     buffer: Vec<u8>,
     start: usize,
+    end: usize,
 }
 
 impl FrameReader {
     /// Reads once. `wait`: sleeps until something is there.
     pub fn fill(&mut self, socket: BorrowedFd<'_>, wait: bool) -> io::Result<Filled> {
         if self.start > 0 {
-            self.buffer.drain(..self.start);
+            self.buffer.copy_within(self.start..self.end, 0);
+            self.end -= self.start;
             self.start = 0;
         }
-        let len = self.buffer.len();
-        self.buffer.resize(len + READ_BYTES, 0);
+        if self.buffer.len() < self.end + READ_BYTES {
+            self.buffer.resize(self.end + READ_BYTES, 0);
+        }
         let flags = if wait { RecvFlags::empty() } else { RecvFlags::DONTWAIT };
-        let got = rustix::net::recv(socket, &mut self.buffer[len..], flags).map(|(n, _)| n);
-        self.buffer.truncate(len + *got.as_ref().unwrap_or(&0));
-        match got {
+        match rustix::net::recv(socket, &mut self.buffer[self.end..], flags).map(|(n, _)| n) {
             Ok(0) | Err(Errno::CONNRESET) => Ok(Filled::Closed),
-            Ok(_) => Ok(Filled::Some),
+            Ok(n) => {
+                self.end += n;
+                Ok(Filled::Some)
+            }
             Err(Errno::AGAIN) => Ok(Filled::Empty),
             Err(error) => Err(error.into()),
         }
@@ -54,7 +59,7 @@ impl FrameReader {
 
     /// The next whole frame, without stepping over it.
     pub fn peek(&self) -> Result<Option<(FrameHeader, &[u8])>, Malformed> {
-        let rest = &self.buffer[self.start..];
+        let rest = &self.buffer[self.start..self.end];
         let Some(header) = rest.first_chunk::<HEADER_BYTES>() else { return Ok(None) };
         let header = FrameHeader::parse(header)?;
         Ok(rest.get(HEADER_BYTES..header.len as usize).map(|payload| (header, payload)))

@@ -1,6 +1,6 @@
-"""The first file that an application's own Python runs as a worker: is this interpreter fit, then the gateway.
+"""The first file that an application's own Python runs as a worker: is it fit, then on to the gateway.
 
-The syntax is that of every Python since 2.7, so that one too old can say so in a line instead of a SyntaxError.
+The syntax is that of every Python since 2.7, so that one too old says so in a line, not by a SyntaxError.
 """
 
 import os
@@ -12,7 +12,6 @@ CHANNEL_FD = 3
 
 def unfit():
     """Why this interpreter cannot load the extension, or None."""
-    # ruff: noqa: UP031
     version = "%d.%d.%d" % sys.version_info[:3]
     if sys.version_info < (3, 10):
         return "Python %s at `%s` is too old: a worker needs 3.10 or newer" % (version, sys.executable)
@@ -33,7 +32,7 @@ def refuse(why):
     channel = socket.fromfd(CHANNEL_FD, socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         channel.send(json.dumps({"Unfit": {"why": why}}).encode("ascii", "replace"))
-    except (OSError, IOError):  # noqa: UP024
+    except (OSError, IOError):
         sys.stderr.write(why + "\n")
     os._exit(70)
 

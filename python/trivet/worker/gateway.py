@@ -1,4 +1,4 @@
-"""What a worker does in Python, none of it for each request: import the application, start the slots, tell of errors."""
+"""What a worker does in Python, none of it for each request: the application's import, slots, errors."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from types import ModuleType, TracebackType
 from typing import Any
 
 HERE = os.path.dirname(os.path.abspath(__file__))
+USAGE = 64
 APP_FAILED = 70
 RELOAD_EVERY_S = 0.3
 
@@ -50,7 +51,7 @@ class Errors:
 
 
 class FileWrapper:
-    """``wsgi.file_wrapper``. Returned as it is, over a real file, it is sent by the server without being read."""
+    """``wsgi.file_wrapper``. Returned as it is, over a real file, the server sends that file by itself."""
 
     def __init__(self, filelike: Any, blksize: int = 8192) -> None:
         self.filelike = filelike
@@ -83,7 +84,11 @@ def without_our_frames(trace: TracebackType | None) -> TracebackType | None:
     """What the reader wants to see begins where the application's code does."""
     while trace is not None:
         file = trace.tb_frame.f_code.co_filename
-        if os.path.dirname(file) != HERE and not file.startswith("<frozen importlib") and file != importlib.__file__:
+        if (
+            os.path.dirname(file) != HERE
+            and not file.startswith("<frozen importlib")
+            and file != importlib.__file__
+        ):
             return trace
         trace = trace.tb_next
     return None
@@ -108,7 +113,9 @@ def split_target(target: str) -> tuple[str, str]:
 
 def import_module(name: str) -> ModuleType:
     try:
-        return importlib.import_module(name)
+        # unlike `importlib.import_module`, this leaves the import system's own frames out of tracebacks
+        __import__(name)
+        return sys.modules[name]
     except ModuleNotFoundError as error:
         missing = error.name or ""
         if name == missing or name.startswith(missing + "."):
@@ -119,9 +126,13 @@ def import_module(name: str) -> ModuleType:
             error,
         ) from error
     except SystemExit as error:
-        raise Unloadable(f"module `{name}` called sys.exit({error.code!r}) while being imported", None, error) from error
+        raise Unloadable(
+            f"module `{name}` called sys.exit({error.code!r}) while being imported", None, error
+        ) from error
     except BaseException as error:
-        raise Unloadable(f"module `{name}` raised {type(error).__name__} while being imported", None, error) from error
+        raise Unloadable(
+            f"module `{name}` raised {type(error).__name__} while being imported", None, error
+        ) from error
 
 
 def where_to_look(name: str) -> str:
@@ -146,7 +157,8 @@ def call_of(expression: str) -> tuple[str, list[Any], dict[str, Any]] | None:
         parsed = ast.parse(expression, mode="eval").body
     except SyntaxError:
         raise Unloadable(
-            f"`{expression}` is neither an attribute nor a call", "write `app`, `package.app` or `create_app()`"
+            f"`{expression}` is neither an attribute nor a call",
+            "write `app`, `package.app` or `create_app()`",
         ) from None
     if not isinstance(parsed, ast.Call):
         return None
@@ -164,7 +176,9 @@ def attribute(module: ModuleType, path: str) -> Any:
         try:
             found = getattr(found, part)
         except AttributeError:
-            raise Unloadable(f"module `{module.__name__}` has no `{path}`", candidates(module, part)) from None
+            raise Unloadable(
+                f"module `{module.__name__}` has no `{path}`", candidates(module, part)
+            ) from None
     return found
 
 
@@ -172,7 +186,11 @@ def candidates(module: ModuleType, wanted: str) -> str:
     """Names of the module that may be what was meant."""
     names = [name for name, value in vars(module).items() if not name.startswith("_") and callable(value)]
     near = difflib.get_close_matches(wanted, names, n=3)
-    own = [name for name in names if getattr(vars(module)[name], "__module__", module.__name__) == module.__name__]
+    own = [
+        name
+        for name in names
+        if getattr(vars(module)[name], "__module__", module.__name__) == module.__name__
+    ]
     factories = [name for name in ("create_app", "make_app") if name in names]
     if near:
         return "did you mean " + " or ".join(f"`{module.__name__}:{name}`" for name in near) + "?"
@@ -210,7 +228,8 @@ def load_app(target: str) -> tuple[Any, str]:
             raise Unloadable(f"`{name}:{expression}` raised {type(error).__name__}", None, error) from error
     if not callable(app):
         raise Unloadable(
-            f"`{name}:{expression}` cannot be called, it is a {type(app).__name__}", candidates(module, expression)
+            f"`{name}:{expression}` cannot be called, it is a {type(app).__name__}",
+            candidates(module, expression),
         )
     return app, f"{name}:{expression}"
 
@@ -280,7 +299,11 @@ def source_files(folder: str) -> list[str]:
     """What may be changed to mend an application that could not be imported."""
     found = []
     for root, folders, names in os.walk(folder):
-        folders[:] = [name for name in folders if not name.startswith(".") and name not in ("node_modules", "__pycache__")]
+        folders[:] = [
+            name
+            for name in folders
+            if not name.startswith(".") and name not in ("node_modules", "__pycache__")
+        ]
         found += [os.path.join(root, name) for name in names if name.endswith(".py")]
         if len(found) > 5000:
             break
@@ -314,6 +337,9 @@ def main(extension: ModuleType) -> int:
         start = native.start()
     except RuntimeError:
         return APP_FAILED  # the supervisor has been told
+    except OSError:
+        sys.stderr.write("a worker is started by the server\nhint: `trivet run MODULE:APP`\n")
+        return USAGE
     prepare(start)
     try:
         app, name = load_app(start["app"])

@@ -1,4 +1,4 @@
-"""Applications by rule: the first segment of the path names the function, ``/validated/`` before it wraps it."""
+"""Applications by rule: the path's first segment names the function, ``/validated/`` before it wraps it."""
 
 import atexit
 import gc
@@ -232,8 +232,8 @@ def status(environ, start_response):
 
 
 STATUSES = [
-    "204 No Content", "304 Not Modified", "200", "299 A  reason, with (signs)", "999 Odd", "404 Nicht gefunden: \xe4",
-    "20 Short", "2000 Long", "200OK", "abc Def", "200 Bad\r\nX: y", "100 Continue", "200 \u20ac", "", " 200 OK",
+    "204 No Content", "304 Not Modified", "200", "299 A  reason, with (signs)", "999 Odd", "404 \xe4",
+    "20 Short", "2000 Long", "200OK", "abc Def", "200 Bad\r\nX: y", "100 Go on", "200 \u20ac", "", " 200 OK",
 ]  # fmt: skip
 
 
@@ -248,8 +248,20 @@ def headers(environ, start_response):
 
 
 HEADERS = {
-    "duplicates": [("Set-Cookie", "a=1"), ("X-Z", "z"), ("Set-Cookie", "b=2"), ("X-A", "a"), ("set-cookie", "c=3")],
-    "hop": [("Connection", "close"), ("Keep-Alive", "5"), ("Upgrade", "x"), ("Trailer", "x"), ("X-Stays", "1")],
+    "duplicates": [
+        ("Set-Cookie", "a=1"),
+        ("X-Z", "z"),
+        ("Set-Cookie", "b=2"),
+        ("X-A", "a"),
+        ("set-cookie", "c=3"),
+    ],
+    "hop": [
+        ("Connection", "close"),
+        ("Keep-Alive", "5"),
+        ("Upgrade", "x"),
+        ("Trailer", "x"),
+        ("X-Stays", "1"),
+    ],
     "transfer": [("Transfer-Encoding", "chunked")],
     "latin1": [("X-Name", "caf\xe9 \xff")],
     "euro": [("X-Name", "secret\u20acvalue")],
@@ -498,7 +510,7 @@ def counting(environ, start_response):
 
 
 def forks(environ, start_response):
-    """``exit``: the child leaves by itself; ``returns``: it comes back to the server; ``uses``: it tries ours."""
+    """The child leaves (``exit``), comes back to us (``returns``) or tries what is ours (``uses``)."""
     how = environ["QUERY_STRING"]
     read, write = os.pipe()
     pid = os.fork()
@@ -534,7 +546,11 @@ def spawns(environ, start_response):
     """A tree of children in other sessions; answers their numbers."""
     import subprocess
 
-    code = "import os,time,subprocess,sys\n" "p=subprocess.Popen(['sleep','1000'],start_new_session=True)\n" "print(os.getpid(),p.pid,flush=True)\ntime.sleep(1000)"  # noqa: E501,ISC001
+    code = (
+        "import os,time,subprocess,sys\n"
+        "p=subprocess.Popen(['sleep','1000'],start_new_session=True)\n"
+        "print(os.getpid(),p.pid,flush=True)\ntime.sleep(1000)"
+    )
     child = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, start_new_session=True)
     STATE["child"] = child
     start_response("200 OK", TEXT)

@@ -51,6 +51,17 @@ fn extension() -> PathBuf {
         .clone()
 }
 
+/// The interpreter with its boot file, as a supervisor would start it.
+pub(crate) fn python() -> Command {
+    let python = std::env::var("TRIVET_TEST_PYTHON").unwrap_or_else(|_| "python3".into());
+    let mut command = Command::new(python);
+    command
+        .arg(root().join("python/trivet/worker/boot.py"))
+        .env("TRIVET_NATIVE", extension())
+        .env("PYTHONDONTWRITEBYTECODE", "1");
+    command
+}
+
 fn wait_readable(fd: impl AsFd, until: Instant) -> bool {
     let left = until.saturating_duration_since(Instant::now());
     let timeout = Timespec { tv_sec: left.as_secs() as i64, tv_nsec: left.subsec_nanos().into() };
@@ -92,16 +103,8 @@ impl Worker {
     /// Starts a worker and sends `Start`.
     pub(crate) fn spawn(app: &str, options: Options) -> Self {
         let (ours, theirs) = Channel::pair().unwrap();
-        let python = std::env::var("TRIVET_TEST_PYTHON").unwrap_or_else(|_| "python3".into());
-        let mut command = Command::new(python);
-        command
-            .arg(root().join("python/trivet/worker/boot.py"))
-            .env("TRIVET_NATIVE", extension())
-            .env("PYTHONDONTWRITEBYTECODE", "1")
-            .stdin(Stdio::null())
-            .stdout(Stdio::inherit())
-            .stderr(Stdio::piped())
-            .process_group(0);
+        let mut command = python();
+        command.stdin(Stdio::null()).stdout(Stdio::inherit()).stderr(Stdio::piped()).process_group(0);
         let fd = theirs.as_fd().as_raw_fd();
         // SAFETY: only dup2 and prctl, which are async-signal-safe, between fork and exec.
         unsafe {
@@ -509,7 +512,7 @@ impl Edge {
                 Kind::Head => {
                     let head = Response::parse(&payload).unwrap();
                     answer.status = head.status;
-                    answer.reason = String::from_utf8(head.reason.to_vec()).unwrap();
+                    answer.reason = latin1(head.reason);
                     answer.fields = fields(&head);
                     answer.body_bytes = (head.body_bytes != UNKNOWN).then_some(head.body_bytes);
                     answer.body.extend_from_slice(head.body);
@@ -573,8 +576,11 @@ impl Edge {
     }
 }
 
+fn latin1(bytes: &[u8]) -> String {
+    bytes.iter().map(|&b| char::from(b)).collect()
+}
+
 fn fields(head: &Response<'_>) -> Vec<(String, String)> {
-    let latin1 = |bytes: &[u8]| bytes.iter().map(|&b| char::from(b)).collect::<String>();
     head.fields().map(|(n, v)| (latin1(n), latin1(v))).collect()
 }
 

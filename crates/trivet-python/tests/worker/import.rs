@@ -123,3 +123,11 @@ fn the_apps_world_has_nothing_of_ours_in_it() {
     let mut edge = worker.attach(Transport::Ring);
     assert_eq!(edge.exchange(&get("/")).text(), "([], [], True, False, [], ['trivet'])");
 }
+
+#[test]
+fn started_by_hand_it_says_how_it_is_started() {
+    let output = crate::harness::python().stdin(std::process::Stdio::null()).output().unwrap();
+    assert_eq!(output.status.code(), Some(64));
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(said, "a worker is started by the server\nhint: `trivet run MODULE:APP`\n");
+}

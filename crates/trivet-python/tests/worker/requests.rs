@@ -201,6 +201,35 @@ fn many_different_names_are_all_told_right() {
 }
 
 #[test]
+fn fields_in_an_order_seen_before_still_have_each_requests_own_values() {
+    let (_worker, mut edge) = start(Transport::Ring);
+    for round in 0..60 {
+        // Forty orders of names, more than are remembered, each with values that change or stay.
+        let order = round * 7 % 40;
+        let (own, custom) = (format!("X-Order-{order}"), format!("{round}.{order}"));
+        for repeat in 0..4 {
+            let changing = format!("{custom}.{}", repeat / 2);
+            let long = "v".repeat(600 + repeat / 2);
+            let request = get("/env")
+                .field("Accept", "*/*")
+                .field(&own, &changing)
+                .field("X_Dropped", "1")
+                .field("Cookie", &custom)
+                .field("X-Long", &long);
+            let shown = environ(&mut edge, &request);
+            assert_eq!(shown[&format!("HTTP_X_ORDER_{order}")], changing);
+            assert_eq!((&shown["HTTP_COOKIE"], &shown["HTTP_X_LONG"]), (&json!(custom), &json!(long)));
+            assert_eq!((&shown["HTTP_ACCEPT"], &shown["HTTP_HOST"]), (&json!("*/*"), &json!("localhost")));
+            let fields = shown.as_object().unwrap().keys().filter(|k| k.starts_with("HTTP_")).count();
+            assert_eq!(fields, 5, "nothing of another request");
+            // The same names, other places and twice: joined each time.
+            let twice = get("/env").field("X-Twice", "1").field("X-Twice", &changing);
+            assert_eq!(environ(&mut edge, &twice)["HTTP_X_TWICE"], format!("1,{changing}"));
+        }
+    }
+}
+
+#[test]
 fn w41_what_an_app_puts_into_environ_stays_in_that_request() {
     let (_worker, mut edge) = start(Transport::Ring);
     for _ in 0..3 {

@@ -292,6 +292,7 @@ fn w15_w17_statuses_are_checked_and_reasons_kept() {
             (2, 200, "", "body"),
             (3, 299, "A  reason, with (signs)", "body"),
             (4, 999, "Odd", "body"),
+            (5, 404, "\u{e4}", "body"),
         ] {
             let answer = get_status(n);
             assert_eq!((answer.status, &*answer.reason, &*answer.text()), (code, reason, body));
