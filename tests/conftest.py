@@ -10,6 +10,7 @@ import pytest
 from support.server import LIVE, Server
 
 LOG_CHARACTERS_SHOWN = 12_000
+SLOW_SET_TEST_SECONDS = 3600
 TRANSPORTS = ("ring", "socket")
 
 Start = Callable[..., Server]
@@ -31,10 +32,12 @@ def pytest_configure() -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    if not config.getoption("--slow-set"):
-        for item in items:
-            if item.get_closest_marker("slow"):
-                item.add_marker(pytest.mark.skip(reason="only with --slow-set"))
+    slow_set = config.getoption("--slow-set")
+    for item in items:
+        if slow_set:
+            item.add_marker(pytest.mark.timeout(SLOW_SET_TEST_SECONDS))
+        elif item.get_closest_marker("slow"):
+            item.add_marker(pytest.mark.skip(reason="only with --slow-set"))
 
 
 @pytest.hookimpl(wrapper=True)

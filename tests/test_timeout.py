@@ -63,7 +63,9 @@ def test_a_request_past_its_time_is_504_with_its_stacks_logged_and_the_worker_re
 
 def test_the_stacks_are_those_of_all_threads(start: Start) -> None:
     server = start("hang", "--timeout", "1", "--threads", "3", "--graceful-timeout", "1")
-    requests = [Background(server, "/block/60"), Background(server, "/gil/60")]
+    requests = [Background(server, "/block/60")]
+    server.wait_for_log("blocking in Python")
+    requests.append(Background(server, "/gil/60"))
     assert [r.wait().status for r in requests] == [504, 504]
     server.wait_for_log(r"in block_in_python\b")
     log = server.wait_for_log(r"in hold_the_gil\b")

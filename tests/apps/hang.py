@@ -27,6 +27,7 @@ def application(environ, start_response):
     if kind == "gil":
         hold_the_gil(float(value))
     elif kind == "block":
+        print("blocking in Python", file=sys.stderr, flush=True)
         block_in_python(float(value))
     elif kind == "mid":
         start_response("200 OK", text)

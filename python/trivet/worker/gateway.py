@@ -113,9 +113,7 @@ def split_target(target: str) -> tuple[str, str]:
 
 def import_module(name: str) -> ModuleType:
     try:
-        # unlike `importlib.import_module`, this leaves the import system's own frames out of tracebacks
-        __import__(name)
-        return sys.modules[name]
+        return importlib.import_module(name)
     except ModuleNotFoundError as error:
         missing = error.name or ""
         if name == missing or name.startswith(missing + "."):
