@@ -2,7 +2,7 @@
 #![allow(unsafe_code, reason = "signal handlers, fork handlers and descriptor 3 are C's")]
 
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 
@@ -55,8 +55,12 @@ pub(crate) fn init() -> io::Result<&'static Process> {
     if PROCESS.get().is_some() {
         return Err(io::Error::other("the worker has been started already"));
     }
-    // SAFETY: `boot.py` is started with its channel at this number and leaves it to us; an unopened number shows
-    // at the first use.
+    // SAFETY: only asked what it is; a number that is not open is an error of the call.
+    let kind = rustix::net::sockopt::socket_type(unsafe { BorrowedFd::borrow_raw(CHANNEL_FD) });
+    if kind != Ok(rustix::net::SocketType::SEQPACKET) {
+        return Err(io::Error::other("descriptor 3 is no channel to a supervisor"));
+    }
+    // SAFETY: `boot.py` is started with its channel at this number and leaves it to us.
     let supervisor = Channel::from_fd(unsafe { OwnedFd::from_raw_fd(CHANNEL_FD) });
     rustix::io::fcntl_setfd(&supervisor, rustix::io::FdFlags::CLOEXEC)?;
     let message =

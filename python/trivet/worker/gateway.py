@@ -343,9 +343,10 @@ def main(extension: ModuleType) -> int:
         app, name = load_app(start["app"])
     except Unloadable as error:
         failure = error.summary if error.cause is None else f"{error.summary}: {error.cause}"
+        # Whoever reads the message may mend the file at once, so the first look comes before it.
+        files = Files(source_files(start["chdir"])) if start["reload"] else None
         if failure != start["known_failure"]:
             tell_unloadable(error)
-        files = Files(source_files(start["chdir"])) if start["reload"] else None
         native.import_failed(failure)
         if files is not None:
             files.wait()
