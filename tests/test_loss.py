@@ -152,18 +152,22 @@ def test_sigterm_drains_and_loses_nothing(
 
 
 def test_sigterm_serves_what_waits_in_the_queue(start: Start, transport: str, record: Path) -> None:
-    env = {"RECORD": str(record), "SERVICE_SECONDS": "0.05"}
-    server = start("loss", "--transport", transport, env=env)
+    server = start("loss", "--transport", transport, env={"RECORD": str(record)})
     connections = [server.connect() for _ in range(20)]
     try:
         for i, connection in enumerate(connections):
-            connection.send(f"GET /get/{i} HTTP/1.1\r\nHost: test.example\r\n\r\n".encode())
-        wait_until(lambda: record.exists() and sum(recorded(record).values()) >= 2)
+            kind = "get" if i else "hold"
+            connection.send(f"GET /{kind}/{i} HTTP/1.1\r\nHost: test.example\r\n\r\n".encode())
+            if i == 0:
+                wait_until(lambda: record.exists() and recorded(record)["0"])
         server.signal(signal.SIGTERM)
+        wait_until(lambda: not can_connect(server), why="the signal is understood")
+        assert sum(recorded(record).values()) == 1
+        record.with_name(record.name + ".go").touch()
         for i, connection in enumerate(connections):
             response = connection.read()
             assert (response.status, response.text.split()[0]) == (200, str(i))
-            assert response.says_close or i < 15
+            assert response.says_close
             connection.assert_closed()
     finally:
         for connection in connections:
@@ -231,10 +235,14 @@ def account_after_kills(load: Load, record: Path, kills: int) -> None:
     times = recorded(record)
     bad: list[str] = []
     bad_gateway = 0
+    # A request is claimed a moment before the app's first line runs. One that meets the signal there is not
+    # repeated, because nobody can tell that it has not run: rare, and on the safe side.
+    unlucky = 0
     for o in load.outcomes:
         ran = times[o.id]
         if o.kind == "post":
-            right = (o.status == 200 and ran == 1) or (o.status == 502 and ran == 1)
+            right = (o.status == 200 and ran == 1) or (o.status == 502 and ran <= 1)
+            unlucky += o.status == 502 and ran == 0
         elif o.kind == "stream":
             # cut once its head was out; before that it is a GET like another
             right = (o.cut and ran >= 1) or (o.status == 200 and 1 <= ran <= 2)
@@ -247,6 +255,7 @@ def account_after_kills(load: Load, record: Path, kills: int) -> None:
         if not right or (o.cut and o.kind != "stream"):
             bad.append(f"{o}, ran {ran} times")
     assert bad == []
+    assert unlucky <= max(1, kills // 5)
     assert bad_gateway <= kills * THREADS
     assert sum(times[o.id] == 2 for o in load.outcomes) <= kills * THREADS
 
@@ -333,7 +342,7 @@ def test_the_death_of_a_worker_takes_the_apps_children_with_it(server: Server) -
 
 def test_sigkill_of_the_edge(server: Server, record: Path, repetitions: int) -> None:
     gaps: list[float] = []
-    workers = server.workers()
+    workers = server.wait_for_workers(WORKERS)
 
     async def kill(load: Load) -> None:
         for _ in range(repetitions):

@@ -25,6 +25,8 @@ def application(environ, start_response):
         return stream()
     if kind == "together":
         together(int(request_id.partition("-")[0]))
+    elif kind == "hold":
+        hold()
     elif kind == "poison":
         os.kill(os.getpid(), 9)
     elif kind == "children":
@@ -53,6 +55,15 @@ def together(count):
                 return
         if time.monotonic() > deadline:
             raise TimeoutError("not all slots are served")
+        time.sleep(0.005)
+
+
+def hold():
+    """Comes back when the test says so, by a file beside the record."""
+    deadline = time.monotonic() + 60
+    while not os.path.exists(f"{RECORD}.go"):
+        if time.monotonic() > deadline:
+            raise TimeoutError("held for too long")
         time.sleep(0.005)
 
 

@@ -9,13 +9,17 @@ use trivet_pool::Spool;
 
 /// Idle files kept for the next body.
 const IDLE_MAX: usize = 64;
-/// A file that grew beyond this gives its space back when its request ends.
-const KEPT_BYTES_MAX: u64 = 1024 * 1024;
+/// An idle file keeps its space, which costs less to write again than to ask for again, unless it is longer than
+/// this or the idle files together hold more than the other.
+const KEPT_BYTES_MAX: u64 = 16 * 1024 * 1024;
+const KEPT_SUM_BYTES_MAX: u64 = 64 * 1024 * 1024;
 
 #[derive(Debug)]
 pub(crate) struct Spools {
     dir: PathBuf,
     idle: Vec<Spool>,
+    /// Of all idle files.
+    kept_bytes: u64,
     next_id: u32,
     /// Numbers of files that are gone. A worker keeps one file for each number, so they are used again.
     free_ids: Vec<u32>,
@@ -23,11 +27,12 @@ pub(crate) struct Spools {
 
 impl Spools {
     pub(crate) fn new(dir: &str) -> Self {
-        Self { dir: PathBuf::from(dir), idle: Vec::new(), next_id: 1, free_ids: Vec::new() }
+        Self { dir: PathBuf::from(dir), idle: Vec::new(), kept_bytes: 0, next_id: 1, free_ids: Vec::new() }
     }
 
     pub(crate) fn take(&mut self) -> io::Result<Spool> {
         if let Some(spool) = self.idle.pop() {
+            self.kept_bytes -= spool.kept_bytes;
             return Ok(spool);
         }
         let file = self.create()?;
@@ -35,7 +40,7 @@ impl Spools {
             self.next_id += 1;
             self.next_id - 1
         });
-        Ok(Spool { file, id, known_to: Vec::new() })
+        Ok(Spool { file, id, known_to: Vec::new(), kept_bytes: 0 })
     }
 
     /// The file has no name from the start where the file system can do that; elsewhere it loses it at once.
@@ -55,15 +60,23 @@ impl Spools {
         }
     }
 
-    /// Its request has ended.
-    pub(crate) fn put(&mut self, spool: Spool, bytes: u64) {
-        let small = bytes <= KEPT_BYTES_MAX || rustix::fs::ftruncate(&spool.file, 0).is_ok();
-        if small && self.idle.len() < IDLE_MAX {
-            self.idle.push(spool);
-        } else {
+    /// Its request, whose body had so many bytes, has ended.
+    pub(crate) fn put(&mut self, mut spool: Spool, bytes: u64) {
+        spool.kept_bytes = spool.kept_bytes.max(bytes);
+        let last = self.idle.len() >= IDLE_MAX;
+        if last
+            || spool.kept_bytes > KEPT_BYTES_MAX
+            || self.kept_bytes + spool.kept_bytes > KEPT_SUM_BYTES_MAX
+        {
             // A worker may still hold the descriptor; an empty file holds no space.
             let _ = rustix::fs::ftruncate(&spool.file, 0);
+            spool.kept_bytes = 0;
+        }
+        if last {
             self.free_ids.push(spool.id);
+        } else {
+            self.kept_bytes += spool.kept_bytes;
+            self.idle.push(spool);
         }
     }
 }

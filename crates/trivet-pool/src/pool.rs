@@ -14,7 +14,7 @@ use trivet_wire::frame::{self, FrameHeader, HEADER_BYTES, Kind, flag};
 use crate::{Key, Link, LinkError, ServiceTimes};
 
 /// A frame that has waited this long inside a worker goes back to the queue.
-pub(crate) const STALE_NS: u64 = 200_000;
+const STALE_NS: u64 = 200_000;
 /// While requests of a batch are out, the edge looks for answers at least so often.
 const BATCH_NS: u64 = 1_000_000;
 /// Entries of the scoreboard beyond the slots: the most that can be fetched ahead.
@@ -34,6 +34,8 @@ pub struct Spool {
     pub id: u32,
     /// Workers that have the descriptor already.
     pub known_to: Vec<u32>,
+    /// How long the file has become: what it holds of the disk between requests.
+    pub kept_bytes: u64,
 }
 
 /// A request as it is sent, kept until its answer has begun so that it can be sent again.
@@ -424,6 +426,9 @@ impl Pool {
     /// Sends what waits to slots that are free, and takes back what waits in the wrong place.
     #[inline]
     pub fn pump(&mut self, requests: &mut impl Requests, now: u64) {
+        // Before and after: what waits longest inside a worker goes before a younger head of the queue, and what
+        // still waits there when the queue is empty goes to a slot that is free then.
+        self.rebalance(requests, now);
         while let Some(&(key, turn)) = self.queue.front() {
             if !self.send(key, turn, requests, now) {
                 break;
@@ -436,6 +441,7 @@ impl Pool {
     /// When [`pump`](Self::pump) should run next although nothing happens: a frame may go stale then.
     pub fn next_stale(&mut self, now: u64) -> Option<u64> {
         let mut next = None;
+        let stale_ns = self.stale_ns();
         for w in self.workers.iter_mut().flatten() {
             if w.batched {
                 next = Some(next.map_or(BATCH_NS, |n: u64| n.min(BATCH_NS)));
@@ -443,7 +449,7 @@ impl Pool {
             if w.outstanding > w.slots {
                 w.tidy();
                 if let Some(&(_, _, at)) = w.unstarted.front() {
-                    let wait = (at + STALE_NS).saturating_sub(now);
+                    let wait = (at + stale_ns).saturating_sub(now);
                     next = Some(next.map_or(wait, |n: u64| n.min(wait)));
                 }
             }
@@ -451,7 +457,15 @@ impl Pool {
         next
     }
 
+    /// How long a frame may wait inside a worker: beyond it, what runs there is not typical.
+    pub(crate) fn stale_ns(&self) -> u64 {
+        STALE_NS.max(4 * self.times.typical())
+    }
+
+    /// A slot that is free takes the request that has waited longest, in the queue or inside another worker; where
+    /// a frame has gone stale, all that waits comes back.
     fn rebalance(&mut self, requests: &mut impl Requests, now: u64) {
+        let stale_ns = self.stale_ns();
         loop {
             // The oldest of all that wait inside a worker, or a worker where one has gone stale.
             let mut oldest: Option<(u64, usize)> = None;
@@ -463,7 +477,7 @@ impl Pool {
                 }
                 w.tidy();
                 let Some(&(ticket, _, at)) = w.unstarted.front() else { continue };
-                if now.saturating_sub(at) >= STALE_NS {
+                if now.saturating_sub(at) >= stale_ns {
                     stale = Some(index);
                 }
                 let arrival = w.entries[usize::from(ticket)].turn.arrival;
@@ -471,7 +485,7 @@ impl Pool {
                     oldest = Some((arrival, index));
                 }
             }
-            let Some((_, oldest)) = oldest else { return };
+            let Some((arrival, oldest)) = oldest else { return };
             if let Some(index) = stale {
                 // Whatever else waits there waits for the same slow request.
                 self.recall_all(index, requests);
@@ -480,7 +494,8 @@ impl Pool {
                 }
             } else {
                 let free = |w: &Worker| w.accepting && w.outstanding < w.slots;
-                if !self.queue.is_empty() || !self.workers().any(free) {
+                let first = self.queue.front().is_none_or(|(_, turn)| arrival < turn.arrival);
+                if !first || !self.workers().any(free) {
                     return;
                 }
                 let Some(w) = self.worker(oldest) else { return };

@@ -9,9 +9,9 @@ const WAIT_NS: u64 = 75_000;
 /// More never helps: a batch of this many frames already hides the wake-up.
 const DEPTH_MAX: u64 = 64;
 /// An app whose typical time is below this gets one frame ahead: the worker need not sleep between two requests.
-const ONE_AHEAD_NS: u64 = 250_000;
+const ONE_AHEAD_NS: u64 = 1_000_000;
 /// A longer time is one that may keep others waiting.
-const LONG_NS: u64 = 500_000;
+const LONG_NS: u64 = 2_000_000;
 /// Of the last 64 times; more long ones, and nothing is fetched ahead.
 const LONG_MAX: u32 = 3;
 /// With a typical time below this, a wake-up costs more than a request.
@@ -53,6 +53,12 @@ impl ServiceTimes {
         (WAIT_NS / self.typical.max(1)).clamp(one_ahead, DEPTH_MAX)
     }
 
+    /// The median, as far as it is known.
+    #[inline]
+    pub fn typical(&self) -> u64 {
+        self.typical
+    }
+
     /// Whether requests are so short that the worker should answer several before it wakes the edge.
     #[inline]
     pub fn tiny(&self) -> bool {
@@ -76,7 +82,7 @@ mod tests {
         assert_eq!(after([2_000; 63]).depth(), 1, "too little is known");
         assert!((30..=64).contains(&after([2_000; 200]).depth()));
         assert_eq!(after([150_000; 200]).depth(), 2);
-        assert_eq!(after([400_000; 200]).depth(), 1);
+        assert_eq!(after([1_400_000; 200]).depth(), 1);
         assert!(after([2_000; 200]).tiny() && !after([150_000; 200]).tiny());
     }
 
@@ -84,7 +90,7 @@ mod tests {
     fn the_typical_time_is_found_again_when_the_app_changes() {
         let mut t = after([2_000; 200]);
         for _ in 0..200 {
-            t.add(300_000);
+            t.add(1_300_000);
         }
         assert_eq!(t.depth(), 1);
         for _ in 0..400 {
