@@ -47,7 +47,6 @@ pub(crate) struct Edge {
     /// Files from workers whose frame has not come yet: worker, ticket, file.
     files: Vec<(usize, u32, OwnedFd)>,
     drain_until_ms: Option<u64>,
-    drained: bool,
     next_tick_ms: u64,
     /// Which connections' deadlines the last tick looked at.
     quarter: u32,
@@ -89,7 +88,6 @@ pub(crate) fn serve(control: Channel) -> io::Result<ExitCode> {
         rest_is_empty: false,
         files: Vec::new(),
         drain_until_ms: None,
-        drained: false,
         next_tick_ms: 0,
         quarter: 0,
         refused_for_load: 0,
@@ -161,7 +159,7 @@ impl Edge {
             if !self.net.yielded.is_empty() || !self.net.unread.is_empty() {
                 sleep = Some(0);
             }
-            if self.drained && self.net.connections.len() == 0 {
+            if self.net.draining && self.net.connections.len() == 0 {
                 self.finish();
                 return Ok(ExitCode::SUCCESS);
             }
@@ -778,7 +776,6 @@ impl Edge {
             }
         }
         self.drain_until_ms = Some(self.net.now_ms + within_ms);
-        self.drained = true;
         let idle = self.net.now_ms + within_ms.min(crate::net::LINGER_MS);
         for key in self.net.connections.keys().collect::<Vec<_>>() {
             let Some(c) = self.net.connections.get(key) else { continue };

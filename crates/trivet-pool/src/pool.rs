@@ -429,13 +429,19 @@ impl Pool {
         // Before and after: what waits longest inside a worker goes before a younger head of the queue, and what
         // still waits there when the queue is empty goes to a slot that is free then.
         self.rebalance(requests, now);
+        self.send_queued(requests, now);
+        self.rebalance(requests, now);
+    }
+
+    /// Sends from the queue as long as somebody takes more.
+    #[inline]
+    fn send_queued(&mut self, requests: &mut impl Requests, now: u64) {
         while let Some(&(key, turn)) = self.queue.front() {
             if !self.send(key, turn, requests, now) {
                 break;
             }
             self.queue.pop_front();
         }
-        self.rebalance(requests, now);
     }
 
     /// When [`pump`](Self::pump) should run next although nothing happens: a frame may go stale then.
@@ -506,12 +512,7 @@ impl Pool {
                     self.requeue(key, turn, requests);
                 }
             }
-            while let Some(&(key, turn)) = self.queue.front() {
-                if !self.send(key, turn, requests, now) {
-                    break;
-                }
-                self.queue.pop_front();
-            }
+            self.send_queued(requests, now);
         }
     }
 

@@ -109,11 +109,6 @@ impl Producer {
         }
         Ok(space)
     }
-
-    /// Whether the consumer has taken everything that was published.
-    pub fn drained(&self, shared: &Control) -> bool {
-        shared.head.0.load(Ordering::Acquire) == self.published
-    }
 }
 
 /// The reading side's own cursor.

@@ -385,10 +385,6 @@ impl Sender {
     pub fn reader_asleep(&self) -> bool {
         self.segment.control(self.side).asleep()
     }
-
-    pub fn drained(&self) -> bool {
-        self.cursor.drained(self.segment.control(self.side))
-    }
 }
 
 /// The reading end of one ring.
