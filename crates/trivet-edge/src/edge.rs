@@ -216,6 +216,7 @@ impl Edge {
     /// sleep, in nanoseconds.
     fn settle(&mut self) -> Option<u64> {
         let mut rounds = 0;
+        let mut nap = 0;
         let armed = loop {
             // Workers that are never quite drained must not keep the sockets waiting.
             if rounds > 1 && trivet_wire::monotonic_ns() - self.net.now_ns > WORKERS_NS_MAX {
@@ -249,10 +250,16 @@ impl Edge {
             {
                 continue;
             }
-            if self.arm() {
+            nap = self.pool.nap_ns();
+            if nap > 0 || self.arm() {
                 break true;
             }
         };
+        if nap > 0 {
+            // Nobody is told to wake us, and what comes meanwhile is taken in one go.
+            std::thread::sleep(std::time::Duration::from_nanos(nap));
+            return Some(0);
+        }
         self.register_fresh();
         if !armed {
             return Some(0);

@@ -13,10 +13,13 @@ use trivet_wire::frame::{self, FrameHeader, HEADER_BYTES, Kind, flag};
 
 use crate::{Key, Link, LinkError, ServiceTimes};
 
-/// A frame that has waited this long inside a worker goes back to the queue.
+/// Frames that wait inside a worker go back to the queue when none of them has begun for this long.
 const STALE_NS: u64 = 200_000;
 /// While requests of a batch are out, the edge looks for answers at least so often.
 const BATCH_NS: u64 = 1_000_000;
+/// A nap shorter than this is not worth its system call, and none may be longer.
+const NAP_NS_MIN: u64 = 100_000;
+const NAP_NS_MAX: u64 = 2_000_000;
 /// Entries of the scoreboard beyond the slots: the most that can be fetched ahead.
 const AHEAD_MAX: u16 = 64;
 
@@ -130,7 +133,10 @@ pub struct Worker {
     outstanding: u16,
     pub(crate) entries: Vec<Entry>,
     pub(crate) free: Vec<u16>,
-    unstarted: VecDeque<(u16, u32, u64)>,
+    /// Frames that nobody was seen to begin: ticket, generation.
+    unstarted: VecDeque<(u16, u32)>,
+    /// When the first of them came to stand first.
+    moved_at: u64,
     /// Requests of a batch are out: the worker may keep the bell for later, so the edge must look by itself.
     batched: bool,
     /// A frame went stale here: nothing is fetched ahead until the worker completes something.
@@ -246,13 +252,15 @@ impl Worker {
         Some((key, turn))
     }
 
-    fn tidy(&mut self) {
-        while let Some(&(ticket, generation, _)) = self.unstarted.front() {
+    /// Drops what has begun, or is not here any more, from the front of those that wait.
+    fn tidy(&mut self, now: u64) {
+        while let Some(&(ticket, generation)) = self.unstarted.front() {
             let gone = self.key(ticket, generation).is_none() || self.has_started(ticket, generation);
             if !gone {
                 break;
             }
             self.unstarted.pop_front();
+            self.moved_at = now;
         }
     }
 }
@@ -314,6 +322,7 @@ impl Pool {
             ],
             free: (0..tickets).rev().collect(),
             unstarted: VecDeque::new(),
+            moved_at: 0,
             batched: false,
             stalled: false,
         };
@@ -453,9 +462,9 @@ impl Pool {
                 next = Some(next.map_or(BATCH_NS, |n: u64| n.min(BATCH_NS)));
             }
             if w.outstanding > w.slots {
-                w.tidy();
-                if let Some(&(_, _, at)) = w.unstarted.front() {
-                    let wait = (at + stale_ns).saturating_sub(now);
+                w.tidy(now);
+                if !w.unstarted.is_empty() {
+                    let wait = (w.moved_at + stale_ns).saturating_sub(now);
                     next = Some(next.map_or(wait, |n: u64| n.min(wait)));
                 }
             }
@@ -463,9 +472,25 @@ impl Pool {
         next
     }
 
-    /// How long a frame may wait inside a worker: beyond it, what runs there is not typical.
+    /// For how long nothing that the edge could do would make an app's answer come earlier: every slot is taken, and
+    /// every worker has so much ahead that it needs nothing new. 0: it could.
+    pub fn nap_ns(&self) -> u64 {
+        if self.times.tiny() {
+            return 0;
+        }
+        let mut least = u64::from(AHEAD_MAX);
+        for w in self.workers.iter().flatten() {
+            if w.accepting && w.slots > 0 {
+                least = least.min(u64::from(w.outstanding.saturating_sub(w.slots) / w.slots));
+            }
+        }
+        let ns = least * self.times.typical() / 3;
+        if ns < NAP_NS_MIN || self.times.depth() == 1 { 0 } else { ns.min(NAP_NS_MAX) }
+    }
+
+    /// How long a worker may begin nothing although frames wait there: beyond it, what runs there is not typical.
     pub(crate) fn stale_ns(&self) -> u64 {
-        STALE_NS.max(4 * self.times.typical())
+        STALE_NS.max(8 * self.times.typical())
     }
 
     /// A slot that is free takes the request that has waited longest, in the queue or inside another worker; where
@@ -481,9 +506,9 @@ impl Pool {
                 if w.outstanding <= w.slots || matches!(w.link, Link::Socket { .. }) {
                     continue;
                 }
-                w.tidy();
-                let Some(&(ticket, _, at)) = w.unstarted.front() else { continue };
-                if now.saturating_sub(at) >= stale_ns {
+                w.tidy(now);
+                let Some(&(ticket, _)) = w.unstarted.front() else { continue };
+                if now.saturating_sub(w.moved_at) >= stale_ns {
                     stale = Some(index);
                 }
                 let arrival = w.entries[usize::from(ticket)].turn.arrival;
@@ -505,7 +530,7 @@ impl Pool {
                     return;
                 }
                 let Some(w) = self.worker(oldest) else { return };
-                let Some((ticket, generation, _)) = w.unstarted.pop_front() else { return };
+                let Some((ticket, generation)) = w.unstarted.pop_front() else { return };
                 if w.recall(ticket, generation)
                     && let Some((key, turn)) = w.vacate(ticket)
                 {
@@ -524,7 +549,7 @@ impl Pool {
         }
         let unstarted: Vec<_> = w.unstarted.drain(..).collect();
         let mut back = Vec::new();
-        for (ticket, generation, _) in unstarted {
+        for (ticket, generation) in unstarted {
             if w.key(ticket, generation).is_some() && w.recall(ticket, generation) {
                 back.extend(w.vacate(ticket));
             }
@@ -645,10 +670,13 @@ impl Pool {
         w.outstanding += 1;
         w.batched |= batch != 0;
         w.idle_told = false;
-        w.unstarted.push_back((ticket, generation, now));
-        if w.unstarted.len() > usize::from(w.slots) {
-            w.tidy();
+        if w.unstarted.len() >= usize::from(w.slots) {
+            w.tidy(now);
         }
+        if w.unstarted.is_empty() {
+            w.moved_at = now;
+        }
+        w.unstarted.push_back((ticket, generation));
         requests.sent(key, index, ticket, generation);
         true
     }
