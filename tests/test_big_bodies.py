@@ -98,6 +98,24 @@ def test_an_upload_of_100_mib(start: Start, transport: str, framing: str, buffer
     assert watch.peak < EDGE_BYTES_MAX
 
 
+def test_streamed_uploads_to_threads_that_pause_fill_the_ring_and_go_on(start: Start, transport: str) -> None:
+    server = start("big", "--transport", transport, "--no-request-buffering", "--threads", "6")
+    body = hashlib.sha256(b"body").digest() * (4 * MIB // 32)
+    answers: list[object] = []
+
+    def upload() -> None:
+        with server.connect() as connection:
+            response = connection.request("POST", "/upload-with-pause", body=body)
+            answers.append(response.json() if response.status == 200 else response.status)
+
+    threads = [threading.Thread(target=upload) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert answers == [[len(body), hashlib.sha256(body).hexdigest()]] * 6
+
+
 def download(server: Server, target: str) -> tuple[Response, int, int]:
     checksum = 0
     total = 0

@@ -235,8 +235,8 @@ def account_after_kills(load: Load, record: Path, kills: int) -> None:
     times = recorded(record)
     bad: list[str] = []
     bad_gateway = 0
-    # A request is claimed a moment before the app's first line runs. One that meets the signal there is not
-    # repeated, because nobody can tell that it has not run: rare, and on the safe side.
+    # Between the worker's last word and the app's first line lie microseconds. Nobody can tell that a request which
+    # meets the signal there has not run: it is not repeated.
     unlucky = 0
     for o in load.outcomes:
         ran = times[o.id]
@@ -255,7 +255,7 @@ def account_after_kills(load: Load, record: Path, kills: int) -> None:
         if not right or (o.cut and o.kind != "stream"):
             bad.append(f"{o}, ran {ran} times")
     assert bad == []
-    assert unlucky <= max(1, kills // 5)
+    assert unlucky <= 1 + kills // 50
     assert bad_gateway <= kills * THREADS
     assert sum(times[o.id] == 2 for o in load.outcomes) <= kills * THREADS
 

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import re
+import time
 import uuid
 from pathlib import Path
 from typing import Any
@@ -486,9 +487,21 @@ def test_w26_a_chunked_body_at_hand_has_its_length(server: Server) -> None:
 
 
 def test_w26_w33_a_streamed_chunked_body_has_no_length_and_is_terminated(streaming: Server) -> None:
-    shown = show(streaming, fields=b"Transfer-Encoding: chunked\r\n", body=chunked(b"hel", b"lo"))
+    with streaming.connect() as connection:
+        head = b"POST /plain/show HTTP/1.1\r\nHost: test.example\r\nTransfer-Encoding: chunked\r\n\r\n"
+        connection.send(head + b"3\r\nhel\r\n")
+        time.sleep(0.1)
+        connection.send(b"2\r\nlo\r\n0\r\n\r\n")
+        shown = connection.read().json()
     assert shown["strings"].get("CONTENT_LENGTH", "") == ""
     assert shown["flags"]["wsgi.input_terminated"] is True
+
+
+def test_w26_a_chunked_body_that_comes_with_its_head_has_a_length_even_when_streaming(
+    streaming: Server,
+) -> None:
+    shown = show(streaming, fields=b"Transfer-Encoding: chunked\r\n", body=chunked(b"hel", b"lo"))
+    assert shown["strings"]["CONTENT_LENGTH"] == "5"
 
 
 def test_w27_duplicates_are_joined(server: Server) -> None:

@@ -3,15 +3,21 @@
 import hashlib
 import json
 import os
+import time
 
 BLOCK = bytes(range(256)) * 256  # 64 KiB
 
 
 def application(environ, start_response):
     kind, _, size = environ["PATH_INFO"][1:].partition("/")
-    if kind == "upload":
+    if kind in ("upload", "upload-with-pause"):
         digest = hashlib.sha256()
         total = 0
+        if kind == "upload-with-pause":
+            first = environ["wsgi.input"].read(200_000)
+            digest.update(first)
+            total += len(first)
+            time.sleep(0.5)
         while data := environ["wsgi.input"].read(1 << 16):
             digest.update(data)
             total += len(data)

@@ -32,6 +32,7 @@ impl Net {
     pub(crate) fn answer_own(&mut self, xkey: u32, status: u16, own: Own<'_>) {
         let Some(x) = self.exchanges.table.get_mut(xkey) else { return };
         let Some(key) = x.connection else { return };
+        self.awaited = true;
         let draining = self.draining;
         let Some(c) = self.connections.get_mut(key) else { return };
         // Who still waits for `100 Continue` may send the body or not: what comes next would be anybody's guess.
@@ -303,6 +304,7 @@ impl Net {
         header: FrameHeader,
         payload: &[u8],
     ) -> Result<(), Malformed> {
+        self.awaited = true;
         let end = header.flags & flag::END != 0;
         let Some(x) = self.exchanges.table.get_mut(xkey) else { return Ok(()) };
         x.answered |= end;

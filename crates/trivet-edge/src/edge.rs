@@ -42,8 +42,6 @@ pub(crate) struct Edge {
     pub(crate) pool: Pool,
     control: Channel,
     pub(crate) scratch: Vec<u8>,
-    /// The head just parsed was the last of what had been read.
-    pub(crate) rest_is_empty: bool,
     /// Files from workers whose frame has not come yet: worker, ticket, file.
     files: Vec<(usize, u32, OwnedFd)>,
     drain_until_ms: Option<u64>,
@@ -85,7 +83,6 @@ pub(crate) fn serve(control: Channel) -> io::Result<ExitCode> {
         pool,
         control,
         scratch: vec![0; SCRATCH_BYTES],
-        rest_is_empty: false,
         files: Vec::new(),
         drain_until_ms: None,
         next_tick_ms: 0,
@@ -117,6 +114,7 @@ impl Edge {
                 Err(e) => return Err(e.into()),
             }
             self.net.read_clocks();
+            self.net.awaited = false;
             self.disarm();
             for event in &events {
                 let token = event.data.u64();
@@ -153,6 +151,11 @@ impl Edge {
                         c.unread = false;
                     }
                     self.receive(key);
+                }
+            }
+            for (key, generation) in std::mem::take(&mut self.net.stuffed) {
+                if self.net.connections.is(key, generation) {
+                    self.resume(key);
                 }
             }
             sleep = self.settle();
@@ -250,7 +253,7 @@ impl Edge {
             {
                 continue;
             }
-            nap = self.pool.nap_ns();
+            nap = if self.net.awaited { 0 } else { self.pool.nap_ns() };
             if nap > 0 || self.arm() {
                 break true;
             }
@@ -430,6 +433,7 @@ impl Edge {
                         ));
                     }
                     Kind::WantBody => {
+                        net.awaited = true;
                         if let Some(x) = net.exchanges.table.get_mut(xkey) {
                             x.wanted += u64::from(header.aux);
                             if let Some(c) = x.connection {

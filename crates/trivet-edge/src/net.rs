@@ -74,6 +74,8 @@ pub(crate) struct Net {
     pub(crate) yielded: Vec<(u32, u32)>,
     /// The same for reading.
     pub(crate) unread: Vec<(u32, u32)>,
+    /// Connections whose body found no space in the worker's ring.
+    pub(crate) stuffed: Vec<(u32, u32)>,
     /// Worker, ticket, generation of requests that nobody waits for any more.
     pub(crate) cancels: Vec<(usize, u16, u32)>,
     /// Queued requests whose client has gone.
@@ -81,6 +83,8 @@ pub(crate) struct Net {
     /// Exchanges whose worker may be due more credit.
     pub(crate) credits: Vec<u32>,
     pub(crate) draining: bool,
+    /// More than whole answers of apps went through this turn: somebody may be waiting for the edge itself.
+    pub(crate) awaited: bool,
     pub(crate) warned_of_forwarding: bool,
     pub(crate) requests: u64,
 }
@@ -121,6 +125,8 @@ impl Net {
             buffered_bytes: 0,
             corked: Vec::new(),
             again: Vec::new(),
+            stuffed: Vec::new(),
+            awaited: false,
             fresh: Vec::new(),
             yielded: Vec::new(),
             unread: Vec::new(),

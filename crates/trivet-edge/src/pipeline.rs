@@ -20,16 +20,18 @@ pub(crate) const WINDOW_BYTES_SCARCE: u64 = 64 * 1024;
 /// Above this sum of waiting answers the window is the scarce one.
 pub(crate) const BUFFERED_BYTES_MANY: usize = 16 * 1024 * 1024;
 
-/// A whole head has arrived in `buf`; `edge.net.head` describes it.
-pub(crate) fn begin(edge: &mut Edge, key: u32, buf: &[u8]) {
+/// A whole head has arrived in `buf`; `edge.net.head` describes it. Returns how much behind it was used.
+pub(crate) fn begin(edge: &mut Edge, key: u32, buf: &[u8]) -> usize {
     let head = std::mem::take(&mut edge.net.head);
-    if let Err((status, reason)) = take(edge, key, buf, &head) {
+    let used = take(edge, key, buf, &head).unwrap_or_else(|(status, reason)| {
         edge.net.refuse(key, status, reason);
-    }
+        0
+    });
     edge.net.head = head;
+    used
 }
 
-fn take(edge: &mut Edge, key: u32, buf: &[u8], head: &Head) -> Result<(), (u16, &'static str)> {
+fn take(edge: &mut Edge, key: u32, buf: &[u8], head: &Head) -> Result<usize, (u16, &'static str)> {
     let xkey = edge.net.exchange(key);
     texts(edge, head)?;
     let seen = client(edge, key, buf, head);
@@ -38,10 +40,9 @@ fn take(edge: &mut Edge, key: u32, buf: &[u8], head: &Head) -> Result<(), (u16, 
     nul(head.target.of(buf))?;
     body_limit(edge, head)?;
     if health(edge, key, xkey, buf, head) {
-        return Ok(());
+        return Ok(0);
     }
-    app(edge, key, xkey, head);
-    Ok(())
+    app(edge, key, xkey, head, &buf[head.bytes as usize..])
 }
 
 /// Names and hosts have 16 bits for their length in the frame; only the largest limits let longer ones come so far.
@@ -226,12 +227,13 @@ fn frame(edge: &mut Edge, key: u32, xkey: u32, buf: &[u8], head: &Head, seen: &C
     x.id_bytes = id.len() as u16;
 }
 
-/// To the app, once its body is there (or at once, if bodies are streamed).
-fn app(edge: &mut Edge, key: u32, xkey: u32, head: &Head) {
+/// To the app, once its body is there (or at once, if bodies are streamed). `rest` is what came behind the head;
+/// returns how much of it was used.
+fn app(edge: &mut Edge, key: u32, xkey: u32, head: &Head, rest: &[u8]) -> Result<usize, (u16, &'static str)> {
     let net = &mut edge.net;
     let scarce = net.buffered_bytes > BUFFERED_BYTES_MANY;
-    let Some(x) = net.exchanges.table.get_mut(xkey) else { return };
-    let Some(c) = net.connections.get_mut(key) else { return };
+    let Some(x) = net.exchanges.table.get_mut(xkey) else { return Ok(0) };
+    let Some(c) = net.connections.get_mut(key) else { return Ok(0) };
     x.out.window = if scarce { WINDOW_BYTES_SCARCE } else { WINDOW_BYTES } as u32;
     x.out.body_flags = 0;
     x.out.body_bytes = 0;
@@ -241,7 +243,7 @@ fn app(edge: &mut Edge, key: u32, xkey: u32, head: &Head) {
         BodyLength::None | BodyLength::Length(0) => {
             c.phase = Phase::App;
             edge.submit(key, xkey);
-            return;
+            return Ok(0);
         }
         BodyLength::Length(n) => {
             c.body = BodyRest::Length(n);
@@ -256,14 +258,17 @@ fn app(edge: &mut Edge, key: u32, xkey: u32, head: &Head) {
     if !net.config.request_buffering {
         x.out.body_flags = flag::BODY_STREAMED;
         x.out.body_bytes = length.unwrap_or(UNKNOWN);
-        c.phase = Phase::App;
+        let used = edge.take_beginning(key, xkey, rest)?;
+        if let Some(c) = edge.net.connections.get_mut(key) {
+            c.phase = Phase::App;
+        }
         edge.submit(key, xkey);
-        return;
+        return Ok(used);
     }
     // A client that waits for `100 Continue` should learn before its upload that there is no room.
     if edge.pool.full() {
         edge.refuse_for_load(xkey);
-        return;
+        return Ok(0);
     }
     x.out.body_flags = flag::BODY_INLINE;
     let spooled = length.is_some_and(|n| n > INLINE_BODY_BYTES_MAX as u64);
@@ -279,7 +284,7 @@ fn app(edge: &mut Edge, key: u32, xkey: u32, head: &Head) {
                     &[("folder", &net.config.spool_dir), ("error", &e)],
                 );
                 net.answer_own(xkey, 503, Own { retry_after: Some(5), close: true, body: None });
-                return;
+                return Ok(0);
             }
         }
     }
@@ -287,11 +292,12 @@ fn app(edge: &mut Edge, key: u32, xkey: u32, head: &Head) {
     let now_ms = net.now_ms;
     net.set_deadline(key, now_ms + crate::receive::BODY_WINDOW_MS);
     if head.expect_continue {
-        if edge.rest_is_empty {
+        if rest.is_empty() {
             edge.net.continue_if_owed(xkey);
         } else if let Some(x) = edge.net.exchanges.table.get_mut(xkey) {
             // With body bytes in hand already nobody waits for the word.
             x.owes_continue = false;
         }
     }
+    Ok(0)
 }

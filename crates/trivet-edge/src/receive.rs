@@ -3,7 +3,7 @@
 use rustix::io::Errno;
 use trivet_http::h1::{Parsed, Reject, Step};
 use trivet_pool::Submitted;
-use trivet_wire::frame::{INLINE_BODY_BYTES_MAX, Kind, flag};
+use trivet_wire::frame::{HEADER_BYTES, INLINE_BODY_BYTES_MAX, Kind, flag};
 
 use crate::answer::Own;
 use crate::connection::{BodyRest, Phase};
@@ -20,6 +20,8 @@ const BODY_WINDOW_BYTES_MIN: u64 = 1024;
 pub(crate) const DRAIN_BYTES_MAX: u64 = 1024 * 1024;
 /// One connection is read for at most so much in one turn of the loop.
 const TURN_BYTES_MAX: usize = 1024 * 1024;
+/// What goes with the request itself of a body that is streamed: at most what one read brought.
+const BEGINNING_BYTES_MAX: usize = 128 * 1024;
 /// A streamed body goes to the worker in frames of at most this.
 const STREAM_FRAME_BYTES: usize = 64 * 1024;
 
@@ -122,10 +124,8 @@ impl Edge {
                     let fresh = c.resume == 0;
                     match self.net.head.parse(rest, &self.net.limits, &mut c.resume) {
                         Ok(Parsed::Complete) => {
-                            let bytes = self.net.head.bytes as usize;
-                            at += bytes;
-                            self.rest_is_empty = at == buf.len();
-                            pipeline::begin(self, key, rest);
+                            at += self.net.head.bytes as usize;
+                            at += pipeline::begin(self, key, rest);
                         }
                         Ok(Parsed::Partial) => {
                             if fresh {
@@ -240,6 +240,52 @@ impl Edge {
         used
     }
 
+    /// Puts what has come already of a body that will be streamed into the request's own frame, so that the app's
+    /// first read need not ask for it. A body that turns out to be whole goes as such.
+    pub(crate) fn take_beginning(
+        &mut self,
+        key: u32,
+        xkey: u32,
+        rest: &[u8],
+    ) -> Result<usize, (u16, &'static str)> {
+        let mut at = 0;
+        let max = self.net.config.body_bytes_max;
+        loop {
+            let (Some(c), Some(x)) = (self.net.connections.get(key), self.net.exchanges.table.get(xkey))
+            else {
+                return Ok(at);
+            };
+            let room = (BEGINNING_BYTES_MAX - x.inline_bytes)
+                .min(INLINE_SUM_BYTES_MAX.saturating_sub(self.net.inline_bytes))
+                .min(rest.len() - at);
+            if room == 0 || c.body.is_none() {
+                return Ok(at);
+            }
+            let (used, data, end) =
+                self.body_piece(key, &rest[at..at + room]).map_err(|e| (e.status, e.reason))?;
+            let data = &rest[at..][data];
+            at += used;
+            let net = &mut self.net;
+            if let (Some(c), Some(x)) = (net.connections.get_mut(key), net.exchanges.table.get_mut(xkey)) {
+                c.body_bytes += data.len() as u64;
+                if max > 0 && c.body_bytes > max {
+                    return Err((413, "body.chunks"));
+                }
+                x.out.frame.extend_from_slice(data);
+                x.inline_bytes += data.len();
+                net.inline_bytes += data.len();
+                x.owes_continue = false;
+                if end {
+                    x.out.body_flags = flag::BODY_INLINE;
+                    x.out.body_bytes = c.body_bytes;
+                }
+            }
+            if used == 0 {
+                return Ok(at);
+            }
+        }
+    }
+
     /// Bodies stay in the frame up to [`INLINE_BODY_BYTES_MAX`], then move to a file.
     fn keep_body(&mut self, xkey: u32, data: &[u8], before: u64) -> std::io::Result<()> {
         let net = &mut self.net;
@@ -276,6 +322,12 @@ impl Edge {
             return 0;
         }
         let room = buf.len().min(x.wanted.min(STREAM_FRAME_BYTES as u64) as usize);
+        // Several threads of a worker may have asked for more than the ring holds.
+        let fits = self.pool.worker(worker).map(|w| w.link.fits(HEADER_BYTES + room));
+        if !matches!(fits, Some(Ok(true))) {
+            self.net.stuffed.push((key, self.net.connections.generation(key)));
+            return 0;
+        }
         let (used, data, end) = match self.body_piece(key, &buf[..room]) {
             Ok(piece) => piece,
             Err(reject) => {
@@ -286,6 +338,7 @@ impl Edge {
         if data.is_empty() && !end {
             return used;
         }
+        self.net.awaited = true;
         let data = &buf[data];
         let mut total = 0;
         if let Some(c) = self.net.connections.get_mut(key) {
@@ -311,7 +364,6 @@ impl Edge {
         }
         if let Some(w) = self.pool.worker(worker) {
             let flags = if end { flag::END } else { 0 };
-            // At most what was asked for is under way, which is far below the ring's size.
             if !w.tell(Kind::Body, flags, ticket, generation, 0, data).unwrap_or(false) {
                 self.break_body(key, 502);
                 return buf.len();

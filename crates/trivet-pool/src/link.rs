@@ -149,6 +149,14 @@ impl Link {
         }
     }
 
+    /// Whether a frame of `len` bytes finds space; if not, we are woken when it may.
+    pub fn fits(&mut self, len: usize) -> Result<bool, LinkError> {
+        match self {
+            Self::Ring { tx, .. } => Ok(tx.fits(len)? || tx.starve(len)?),
+            Self::Socket { writer, .. } => Ok(writer.pending_bytes() < SOCKET_PENDING_BYTES_MAX),
+        }
+    }
+
     /// Asks to be woken when the worker has made space.
     pub fn starve(&mut self, len: usize) -> Result<(), LinkError> {
         if let Self::Ring { tx, .. } = self {

@@ -230,6 +230,14 @@ impl Worker {
         }
     }
 
+    /// Whether the app itself has the request. A worker may die between taking one and calling the app.
+    fn has_entered(&self, ticket: u16, generation: u32) -> bool {
+        match &self.link {
+            Link::Ring { segment, .. } => segment.ticket(ticket).is_none_or(|t| t.entered(generation)),
+            Link::Socket { .. } => self.entries[usize::from(ticket)].started,
+        }
+    }
+
     /// Takes a frame back that the worker has not begun. The socket transport cannot.
     fn recall(&self, ticket: u16, generation: u32) -> bool {
         match &self.link {
@@ -566,7 +574,7 @@ impl Pool {
         w.in_hand()
             .map(|(ticket, generation, key)| {
                 let turn = w.entries[usize::from(ticket)].turn;
-                if w.has_started(ticket, generation) {
+                if w.has_entered(ticket, generation) {
                     (key, Lost::Started, Turn { since: now, ..turn })
                 } else {
                     (key, Lost::Unstarted, turn)

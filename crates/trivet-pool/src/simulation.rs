@@ -451,9 +451,11 @@ impl Simulation {
                 let w = &mut self.workers[at];
                 match &w.ends {
                     Ends::Ring { segment, .. } => {
-                        if !segment.ticket(header.ticket).unwrap().claim(header.generation, self.now) {
+                        let ticket = segment.ticket(header.ticket).unwrap();
+                        if !ticket.claim(header.generation, self.now) {
                             continue;
                         }
+                        ticket.enter(header.generation);
                     }
                     Ends::Socket { .. } => {
                         w.say(Kind::Started, header, 0);
@@ -557,7 +559,8 @@ impl Simulation {
                 && w.outstanding() > w.slots
                 && let Some(first) = waiting.by_ref().min()
             {
-                let since = self.still_since.get(&w.id).filter(|(key, _)| *key == first).map(|(_, since)| *since);
+                let since =
+                    self.still_since.get(&w.id).filter(|(key, _)| *key == first).map(|(_, since)| *since);
                 still.insert(w.id, (first, since.unwrap_or(self.now)));
             }
         }

@@ -11,7 +11,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList, PyMemoryView, PySlice};
 use trivet_wire::frame::{FrameHeader, HEADER_BYTES, Kind, UNKNOWN};
 
-use crate::link::Attachment;
+use crate::link::{Attachment, Sent};
 use crate::process;
 
 /// What is read from a file at once for lines and small reads.
@@ -19,7 +19,9 @@ const BUFFER_BYTES: usize = 64 * 1024;
 /// From this size on another thread may run Python while a file is read.
 const DETACHED_BYTES: usize = 128 * 1024;
 /// How much of a streamed body is asked for ahead.
-const AHEAD_BYTES: u32 = 256 * 1024;
+const AHEAD_BYTES: u64 = 256 * 1024;
+/// A read of a streamed body of known length is filled in place up to this size.
+const IN_PLACE_BYTES_MAX: usize = 1024 * 1024;
 
 /// Where the bytes are that have not been taken into the buffer.
 #[derive(Debug)]
@@ -39,8 +41,10 @@ struct Stream {
     attachment: Arc<Attachment>,
     /// Ticket and generation name the request.
     header: FrameHeader,
+    /// Bytes that the edge has not sent yet; [`UNKNOWN`] if nobody knows.
+    left: u64,
     /// Asked for and not come yet.
-    asked: u32,
+    asked: u64,
     end: bool,
     /// The client broke off: every further read fails in the same way.
     broken: bool,
@@ -76,9 +80,16 @@ impl Input {
         Self::of(Source::File { file, at: 0, end: len }, Vec::new())
     }
 
-    pub(crate) fn stream(attachment: Arc<Attachment>, header: FrameHeader) -> Self {
-        let stream = Stream { attachment, header, asked: 0, end: false, broken: false };
-        Self::of(Source::Stream(stream), Vec::new())
+    /// `beginning` is what came with the request, of `len` bytes in all.
+    pub(crate) fn stream(
+        attachment: Arc<Attachment>,
+        header: FrameHeader,
+        beginning: &[u8],
+        len: u64,
+    ) -> Self {
+        let left = if len == UNKNOWN { UNKNOWN } else { len.saturating_sub(beginning.len() as u64) };
+        let stream = Stream { attachment, header, left, asked: 0, end: left == 0, broken: false };
+        Self::of(Source::Stream(stream), beginning.to_vec())
     }
 
     fn of(source: Source, buffer: Vec<u8>) -> Self {
@@ -154,7 +165,22 @@ impl Body {
 
     /// Up to `limit` bytes, fewer only at the end.
     fn read<'py>(&mut self, py: Python<'py>, limit: Option<usize>) -> PyResult<Bound<'py, PyBytes>> {
-        if let Source::Stream(_) = &self.source {
+        let buffered = self.buffered().len();
+        if let Source::Stream(stream) = &mut self.source {
+            let there = buffered as u64 + stream.left;
+            let len = limit.unwrap_or(usize::MAX).min(usize::try_from(there).unwrap_or(usize::MAX));
+            if stream.left != UNKNOWN && len > buffered && len <= IN_PLACE_BYTES_MAX {
+                let out = new_bytes(py, len)?;
+                // SAFETY: nobody else has seen the new object yet; it has `len` bytes.
+                let space = unsafe {
+                    std::slice::from_raw_parts_mut(ffi::PyBytes_AsString(out.as_ptr()).cast::<u8>(), len)
+                };
+                space[..buffered].copy_from_slice(&self.buffer[self.at..]);
+                stream.fill_whole(py, &mut space[buffered..])?;
+                self.buffer.clear();
+                self.at = 0;
+                return Ok(out);
+            }
             while limit.is_none_or(|limit| self.buffered().len() < limit) && self.fill(py)? {}
         }
         let len = self.remaining().min(limit.unwrap_or(usize::MAX) as u64) as usize;
@@ -235,61 +261,84 @@ fn new_bytes(py: Python<'_>, len: usize) -> PyResult<Bound<'_, PyBytes>> {
 }
 
 impl Stream {
+    /// Waits for more and puts it behind what is in `buffer`. `false`: there is no more.
     fn fill(&mut self, py: Python<'_>, buffer: &mut Vec<u8>) -> PyResult<bool> {
+        let before = buffer.len();
+        buffer.resize(before + BUFFER_BYTES, 0);
+        let got = self.receive(py, &mut buffer[before..]);
+        buffer.truncate(before + *got.as_ref().unwrap_or(&0));
+        Ok(got? > 0 || !self.end)
+    }
+
+    /// Fills all of `space`, which is at most what is left.
+    fn fill_whole(&mut self, py: Python<'_>, space: &mut [u8]) -> PyResult<()> {
+        let mut got = 0;
+        while got < space.len() {
+            if self.end {
+                return unreachable_body(space.len() - got);
+            }
+            got += self.receive(py, &mut space[got..])?;
+        }
+        Ok(())
+    }
+
+    /// Takes what there is, waiting for some; asks for more where little is under way.
+    fn receive(&mut self, py: Python<'_>, space: &mut [u8]) -> PyResult<usize> {
         if self.broken {
             return Err(client_gone());
         }
         if self.end {
-            return Ok(false);
+            return Ok(0);
         }
-        let got = py.detach(|| self.receive(buffer));
-        if let Some(got) = got {
-            return Ok(got || !self.end);
-        }
-        self.broken = true;
-        Err(client_gone())
-    }
-
-    /// Asks for more where little is under way, then waits for some. `None`: the client or the edge is gone.
-    fn receive(&mut self, buffer: &mut Vec<u8>) -> Option<bool> {
         let links = &process::get().links;
         let serial = self.attachment.serial();
-        if self.asked <= AHEAD_BYTES / 2 {
-            let more = AHEAD_BYTES - self.asked;
-            let want = FrameHeader {
-                len: HEADER_BYTES as u32,
-                kind: Kind::WantBody,
-                flags: 0,
-                ticket: self.header.ticket,
-                generation: self.header.generation,
-                aux: more,
-            };
-            links.send(serial, want, &[], false).ok()?;
-            self.asked += more;
+        let part = (|| {
+            let more = AHEAD_BYTES.min(self.left) - self.asked.min(AHEAD_BYTES.min(self.left));
+            if more > 0 && self.asked <= AHEAD_BYTES / 2 {
+                let want = FrameHeader {
+                    len: HEADER_BYTES as u32,
+                    kind: Kind::WantBody,
+                    flags: 0,
+                    ticket: self.header.ticket,
+                    generation: self.header.generation,
+                    aux: more as u32,
+                };
+                match links.try_send(serial, want, &[]) {
+                    Ok(Sent::Whole) => {}
+                    Ok(sent) => py.detach(|| links.send(serial, want, &[], sent == Sent::Partly))?,
+                    Err(gone) => return Err(gone),
+                }
+                self.asked += more;
+            }
+            let part = links.take_body(serial, self.header, space, false)?;
+            if part.bytes > 0 || part.end || part.lost {
+                return Ok(part);
+            }
+            // Waiting for the client is not the app's time.
+            let ticket = self.attachment.segment().and_then(|segment| segment.ticket(self.header.ticket));
+            if let Some(ticket) = ticket {
+                ticket.busy_since.store(0, Ordering::Relaxed);
+            }
+            let part = py.detach(|| links.take_body(serial, self.header, space, true));
+            if let Some(ticket) = ticket {
+                ticket.busy_since.store(trivet_wire::monotonic_ns(), Ordering::Relaxed);
+            }
+            part
+        })();
+        match part {
+            Ok(part) if part.end || !part.lost => {
+                self.asked = self.asked.saturating_sub(part.bytes as u64);
+                if self.left != UNKNOWN {
+                    self.left = self.left.saturating_sub(part.bytes as u64);
+                }
+                self.end = part.end;
+                Ok(part.bytes)
+            }
+            _ => {
+                self.broken = true;
+                Err(client_gone())
+            }
         }
-        // Waiting for the client is not the app's time.
-        let ticket = self.attachment.segment().and_then(|segment| segment.ticket(self.header.ticket));
-        if let Some(ticket) = ticket {
-            ticket.busy_since.store(0, Ordering::Relaxed);
-        }
-        let before = buffer.len();
-        let (mut end, mut lost) = (false, false);
-        let waited = links.wait_for(serial, self.header, |state| {
-            buffer.append(&mut state.body);
-            end = state.body_end;
-            lost = state.aborted || state.cancelled;
-            buffer.len() > before || end || lost
-        });
-        if let Some(ticket) = ticket {
-            ticket.busy_since.store(trivet_wire::monotonic_ns(), Ordering::Relaxed);
-        }
-        let got = buffer.len() - before;
-        self.asked = self.asked.saturating_sub(got as u32);
-        if waited.is_err() || (lost && !end) {
-            return None;
-        }
-        self.end = end;
-        Some(got > 0)
     }
 }
 

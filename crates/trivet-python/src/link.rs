@@ -169,10 +169,63 @@ pub(crate) struct TicketState {
     pub(crate) cancelled: bool,
     /// Response bytes that may be sent, granted since the last look.
     pub(crate) credit: u64,
-    /// Request body bytes that came and nobody has taken.
-    pub(crate) body: Vec<u8>,
+    /// Request body bytes that came while nobody waited for them; those before `body_at` are taken.
+    body: Vec<u8>,
+    body_at: usize,
     pub(crate) body_end: bool,
     pub(crate) aborted: bool,
+}
+
+/// Space after an upload that a ticket may keep for the next one.
+const BODY_KEPT_BYTES: usize = 64 * 1024;
+
+impl TicketState {
+    /// Moves body bytes to who waits for them.
+    fn take_body(&mut self, sink: &mut Sink<'_>) {
+        self.body_at += sink.take(&self.body[self.body_at..]);
+        if self.body_at == self.body.len() {
+            self.body.clear();
+            self.body_at = 0;
+        }
+    }
+}
+
+/// Where the next bytes of one request's body go.
+#[derive(Debug)]
+pub(crate) struct Sink<'a> {
+    ticket: u16,
+    /// 0: of no request.
+    generation: u32,
+    space: &'a mut [u8],
+    filled: usize,
+}
+
+impl<'a> Sink<'a> {
+    fn none() -> Self {
+        Self { ticket: 0, generation: 0, space: &mut [], filled: 0 }
+    }
+
+    fn of(header: FrameHeader, space: &'a mut [u8]) -> Self {
+        Self { ticket: header.ticket, generation: header.generation, space, filled: 0 }
+    }
+
+    /// How much of `bytes` found space.
+    fn take(&mut self, bytes: &[u8]) -> usize {
+        let n = bytes.len().min(self.space.len() - self.filled);
+        self.space[self.filled..self.filled + n].copy_from_slice(&bytes[..n]);
+        self.filled += n;
+        n
+    }
+}
+
+/// What came of a request's body.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct BodyPart {
+    pub(crate) bytes: usize,
+    /// Nothing follows it.
+    pub(crate) end: bool,
+    /// The client broke off, or nobody wants the answer.
+    pub(crate) lost: bool,
 }
 
 #[derive(Debug)]
@@ -278,11 +331,11 @@ fn wait<'a, T>(condvar: &Condvar, guard: MutexGuard<'a, T>) -> MutexGuard<'a, T>
 
 impl Link {
     /// Takes one frame in. A request's payload goes into `frame`.
-    fn step(&mut self, frame: &mut Vec<u8>) -> Result<Step, LinkError> {
+    fn step(&mut self, frame: &mut Vec<u8>, sink: &mut Sink<'_>) -> Result<Step, LinkError> {
         match &mut self.intake {
             Intake::Ring(rx) => {
                 let Some((header, payload)) = rx.peek()? else { return Ok(Step::Empty) };
-                let step = accept(&mut self.tickets, header, payload, frame);
+                let step = accept(&mut self.tickets, header, payload, frame, sink);
                 rx.next(header);
                 if rx.release()
                     && let Means::Ring { theirs, .. } = &self.attachment.means
@@ -293,7 +346,7 @@ impl Link {
             }
             Intake::Socket(reader) => loop {
                 if let Some((header, payload)) = reader.peek()? {
-                    let step = accept(&mut self.tickets, header, payload, frame);
+                    let step = accept(&mut self.tickets, header, payload, frame, sink);
                     if header.kind == Kind::Cancel {
                         self.drop_pending(header);
                     }
@@ -377,14 +430,21 @@ impl Link {
 }
 
 /// Enters one frame into the state of its ticket.
-fn accept(tickets: &mut [TicketState], header: FrameHeader, payload: &[u8], frame: &mut Vec<u8>) -> Step {
+fn accept(
+    tickets: &mut [TicketState],
+    header: FrameHeader,
+    payload: &[u8],
+    frame: &mut Vec<u8>,
+    sink: &mut Sink<'_>,
+) -> Step {
     let Some(ticket) = tickets.get_mut(usize::from(header.ticket)) else { return Step::Event };
     if header.kind == Kind::Request {
         ticket.generation = header.generation;
         ticket.cancelled = false;
         ticket.credit = 0;
-        // Not cleared: a large upload's space would stay with the ticket.
-        ticket.body = Vec::new();
+        ticket.body.clear();
+        ticket.body.shrink_to(BODY_KEPT_BYTES);
+        ticket.body_at = 0;
         ticket.body_end = false;
         ticket.aborted = false;
         frame.clear();
@@ -396,7 +456,9 @@ fn accept(tickets: &mut [TicketState], header: FrameHeader, payload: &[u8], fram
             Kind::Credit => ticket.credit += u64::from(header.aux),
             Kind::Cancel => ticket.cancelled = true,
             Kind::Body => {
-                ticket.body.extend_from_slice(payload);
+                let sought = sink.ticket == header.ticket && sink.generation == header.generation;
+                let taken = if sought && ticket.body.is_empty() { sink.take(payload) } else { 0 };
+                ticket.body.extend_from_slice(&payload[taken..]);
                 ticket.body_end |= header.flags & flag::END != 0;
                 ticket.aborted |= header.flags & flag::ABORTED != 0;
             }
@@ -584,7 +646,7 @@ impl Links {
                 link.spare.push(frame);
                 header
             } else {
-                match link.step(&mut seat.frame) {
+                match link.step(&mut seat.frame, &mut Sink::none()) {
                     Ok(Step::Request(header)) => header,
                     Ok(Step::Event) => {
                         link.kick_leader();
@@ -698,9 +760,33 @@ impl Links {
         header: FrameHeader,
         mut ready: impl FnMut(&mut TicketState) -> bool,
     ) -> Result<(), Gone> {
-        self.pump(serial, true, |link| {
+        self.pump(serial, true, &mut Sink::none(), |link, _| {
             link.ticket(header.ticket, header.generation).ok_or(Gone).map(&mut ready)
         })
+    }
+
+    /// Takes what has come of a request's body into `space`, waiting for some if `wait`. Nothing came, no end, not
+    /// lost: there is nothing yet.
+    pub(crate) fn take_body(
+        &self,
+        serial: u64,
+        header: FrameHeader,
+        space: &mut [u8],
+        wait: bool,
+    ) -> Result<BodyPart, Gone> {
+        let mut part = BodyPart::default();
+        let mut sink = Sink::of(header, space);
+        self.pump(serial, wait, &mut sink, |link, sink| {
+            let ticket = link.ticket(header.ticket, header.generation).ok_or(Gone)?;
+            ticket.take_body(sink);
+            part = BodyPart {
+                bytes: sink.filled,
+                end: ticket.body_end && ticket.body.is_empty(),
+                lost: ticket.aborted || ticket.cancelled,
+            };
+            Ok(sink.filled == sink.space.len() || part.end || part.lost || (wait && sink.filled > 0))
+        })?;
+        Ok(part)
     }
 
     /// As [`wait_for`](Self::wait_for), but only takes in what is there already.
@@ -710,7 +796,7 @@ impl Links {
         header: FrameHeader,
         mut look: impl FnMut(&mut TicketState),
     ) -> Result<(), Gone> {
-        self.pump(serial, false, |link| {
+        self.pump(serial, false, &mut Sink::none(), |link, _| {
             if let Some(ticket) = link.ticket(header.ticket, header.generation) {
                 look(ticket);
             }
@@ -723,7 +809,8 @@ impl Links {
         &self,
         serial: u64,
         wait_for_it: bool,
-        mut ready: impl FnMut(&mut Link) -> Result<bool, Gone>,
+        sink: &mut Sink<'_>,
+        mut ready: impl FnMut(&mut Link, &mut Sink<'_>) -> Result<bool, Gone>,
     ) -> Result<(), Gone> {
         let mut frame = Vec::new();
         let mut state = lock(&self.state);
@@ -731,12 +818,12 @@ impl Links {
             let Some(link) = state.link.as_mut().filter(|link| link.attachment.serial == serial) else {
                 break Err(Gone);
             };
-            match ready(link) {
+            match ready(link, sink) {
                 Ok(true) => break Ok(()),
                 Ok(false) => {}
                 Err(gone) => break Err(gone),
             }
-            match link.step(&mut frame) {
+            match link.step(&mut frame, sink) {
                 Ok(Step::Request(header)) => {
                     link.put_pending(header, &mut frame);
                     if state.idle_waiters > 0 {
@@ -845,7 +932,8 @@ impl Links {
         };
         match stream.as_deref().map(|a| &a.means) {
             Some(Means::Socket { stream, .. }) => wait_writable(stream.as_fd()),
-            _ => self.pump(serial, true, |_| Ok(self.epoch.load(Ordering::Relaxed) != seen)),
+            _ => self
+                .pump(serial, true, &mut Sink::none(), |_, _| Ok(self.epoch.load(Ordering::Relaxed) != seen)),
         }
     }
 

@@ -187,6 +187,16 @@ impl Call {
         }
     }
 
+    /// The app is called next.
+    #[inline]
+    pub(crate) fn enter(&self) {
+        if let Some(segment) = self.attachment.as_ref().and_then(|a| a.segment())
+            && let Some(ticket) = segment.ticket(self.request.ticket)
+        {
+            ticket.enter(self.request.generation);
+        }
+    }
+
     /// Whether nobody waits for this response any more.
     pub(crate) fn cancelled(&mut self) -> bool {
         if self.gone {

@@ -145,7 +145,7 @@ impl<'py> Slot<'py> {
                 .ok_or_else(|| PyOSError::new_err("the request's spool file was not announced"))?;
             Input::file(file, request.meta.body_bytes)
         } else {
-            Input::stream(attachment.clone(), header)
+            Input::stream(attachment.clone(), header, request.body, request.meta.body_bytes)
         };
         Bound::new(self.py, input).map(Some)
     }
@@ -158,6 +158,7 @@ impl<'py> Slot<'py> {
         input: Option<&Bound<'py, Input>>,
     ) {
         let py = self.py;
+        self.call.borrow().enter();
         // SAFETY: live references and a null that ends them; the result is a new reference or null with an
         // exception set.
         let result = unsafe {

@@ -46,6 +46,7 @@ pub struct Ticket {
 const FREE: u64 = 0;
 const OFFERED: u64 = 1;
 const CLAIMED: u64 = 2;
+const ENTERED: u64 = 3;
 
 fn word(generation: u32, state: u64) -> u64 {
     u64::from(generation) << 32 | state
@@ -90,10 +91,23 @@ impl Ticket {
             .is_ok()
     }
 
-    /// Edge: whether the worker has begun it.
+    /// Worker, right before it calls the app: from now on nobody can say that the request has had no effect.
+    #[inline]
+    pub fn enter(&self, generation: u32) {
+        self.state.store(word(generation, ENTERED), Ordering::Release);
+    }
+
+    /// Edge: whether the worker has taken it.
     #[inline]
     pub fn claimed(&self, generation: u32) -> bool {
-        self.state.load(Ordering::Acquire) == word(generation, CLAIMED)
+        let state = self.state.load(Ordering::Acquire);
+        state == word(generation, CLAIMED) || state == word(generation, ENTERED)
+    }
+
+    /// Edge: whether the app has got it.
+    #[inline]
+    pub fn entered(&self, generation: u32) -> bool {
+        self.state.load(Ordering::Acquire) == word(generation, ENTERED)
     }
 
     /// Edge: the client has gone.
@@ -375,6 +389,12 @@ impl Sender {
         self.cursor.dirty()
     }
 
+    /// Whether a frame of `len` bytes finds space now.
+    #[inline]
+    pub fn fits(&mut self, len: usize) -> Result<bool, Broken> {
+        Ok(self.cursor.reserve(self.segment.control(self.side), FrameHeader::padded(len) as u64)?.is_some())
+    }
+
     /// Asks for a bell when space comes free. `true`: there is space already.
     pub fn starve(&mut self, len: usize) -> Result<bool, Broken> {
         self.cursor.starve(self.segment.control(self.side), FrameHeader::padded(len) as u64)
@@ -547,7 +567,9 @@ mod tests {
         let t = a.ticket(3).unwrap();
         assert!(a.ticket(4).is_none());
         t.offer(5);
-        assert!(t.claim(5, 1) && !t.recall(5) && t.claimed(5));
+        assert!(t.claim(5, 1) && !t.recall(5) && t.claimed(5) && !t.entered(5));
+        t.enter(5);
+        assert!(t.claimed(5) && t.entered(5) && !t.recall(5) && !t.entered(4));
         t.offer(6);
         assert!(t.recall(6) && !t.claim(6, 1) && !t.claimed(6));
         t.offer(7);
