@@ -108,6 +108,8 @@ pub(crate) struct Connection {
     pub(crate) peer_closed: bool,
     /// No further request after this one.
     pub(crate) close: bool,
+    /// The next write is the last one, and the connection is closed behind it: both go in one segment.
+    pub(crate) last: bool,
     pub(crate) registered: bool,
     pub(crate) served: bool,
 
@@ -116,6 +118,11 @@ pub(crate) struct Connection {
 }
 
 impl Connection {
+    /// Whether it ends with this answer and nothing of what the client sent is unread: a plain close loses nothing.
+    pub(crate) fn close_is_plain(&self) -> bool {
+        self.close && self.body.is_none() && self.input.is_empty() && !self.readable
+    }
+
     pub(crate) fn new(socket: OwnedFd, listener: usize, ip: Option<IpAddr>, port: u16) -> Self {
         Self {
             socket,
@@ -142,6 +149,7 @@ impl Connection {
             yielded: false,
             peer_closed: false,
             close: false,
+            last: false,
             registered: false,
             served: false,
             deadline_ms: u64::MAX,

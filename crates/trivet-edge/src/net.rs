@@ -5,6 +5,7 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::event::epoll;
 use rustix::io::Errno;
+use rustix::net::SendFlags;
 use trivet_http::date::Clock;
 use trivet_http::h1::{Head, Limits};
 
@@ -272,7 +273,8 @@ impl Net {
         let pending = c.pending_bytes();
         let total = pending + parts.iter().map(|p| p.len()).sum::<usize>();
         let sent = if pending == 0 && parts.len() == 1 {
-            rustix::net::send(&c.socket, parts[0], rustix::net::SendFlags::NOSIGNAL)
+            let more = if c.last { SendFlags::MORE } else { SendFlags::empty() };
+            rustix::net::send(&c.socket, parts[0], SendFlags::NOSIGNAL | more)
         } else {
             let mut slices = [IoSlice::new(&[]); 6];
             slices[0] = IoSlice::new(&c.output[c.output_at..]);
@@ -332,8 +334,7 @@ impl Net {
         loop {
             let Some(c) = self.connections.get_mut(key) else { return false };
             if c.pending_bytes() > 0 {
-                match rustix::net::send(&c.socket, &c.output[c.output_at..], rustix::net::SendFlags::NOSIGNAL)
-                {
+                match rustix::net::send(&c.socket, &c.output[c.output_at..], SendFlags::NOSIGNAL) {
                     Ok(n) => {
                         c.output_at += n;
                         self.buffered_bytes -= n;
@@ -419,8 +420,8 @@ impl Net {
             return;
         }
         if c.close {
-            // Nothing unread: a plain close loses nothing. Else the answer could be lost to a reset.
-            if c.body.is_none() && c.input.is_empty() && !c.readable {
+            // Else the answer could be lost to a reset.
+            if c.close_is_plain() {
                 self.drop_connection(key);
                 return;
             }
