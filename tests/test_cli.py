@@ -409,7 +409,7 @@ def test_status_shows_the_service(start: Start, tmp_path: Path) -> None:
     assert "echo" in done.out
     for pid in server.workers():
         assert str(pid) in done.out
-    for word in "queue", "in_flight", "restarts":
+    for word in "queue", "slots ", "slots_free ", "in_flight", "restarts":
         assert word in done.out.lower()
 
 

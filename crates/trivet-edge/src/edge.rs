@@ -814,7 +814,16 @@ impl Edge {
                 })
             })
             .collect();
+        let slots: u16 = self.pool.workers().filter(|w| w.accepting).map(|w| w.slots).sum();
+        let free: u16 = self
+            .pool
+            .workers()
+            .filter(|w| w.accepting)
+            .map(|w| w.slots.saturating_sub(w.outstanding()))
+            .sum();
         json!({
+            "slots": slots,
+            "slots_free": free,
             "connections": self.net.connections.len(),
             "requests": self.net.requests,
             "in_flight": self.net.exchanges.table.len(),

@@ -167,7 +167,7 @@ impl Body {
     fn read<'py>(&mut self, py: Python<'py>, limit: Option<usize>) -> PyResult<Bound<'py, PyBytes>> {
         let buffered = self.buffered().len();
         if let Source::Stream(stream) = &mut self.source {
-            let there = buffered as u64 + stream.left;
+            let there = stream.left.saturating_add(buffered as u64);
             let len = limit.unwrap_or(usize::MAX).min(usize::try_from(there).unwrap_or(usize::MAX));
             if stream.left != UNKNOWN && len > buffered && len <= IN_PLACE_BYTES_MAX {
                 let out = new_bytes(py, len)?;

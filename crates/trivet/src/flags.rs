@@ -27,7 +27,7 @@ pub(crate) enum Command {
 
 /// Serves a WSGI application.
 #[derive(Debug, Args)]
-#[command(args_override_self = true)]
+#[command(args_override_self = true, allow_negative_numbers = true)]
 pub(crate) struct Run {
     /// The application: `MODULE:APP`, where APP is a name, a dotted name or the call of a factory, as in
     /// `shop.wsgi:application` or `shop:create_app("test")`. Left out, APP is `app` or `application`.

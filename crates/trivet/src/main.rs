@@ -207,6 +207,10 @@ mod tests {
     #[test]
     fn a_wrong_command_line_is_told_in_one_message_with_a_hint() {
         for (line, text) in [
+            (
+                "run a:b --workers -1",
+                "error: `-1` is not a fit value for `--workers`\nhint: write a number from 1 to 1000, or `auto`",
+            ),
             ("run a:b --wokers 2", "error: unknown flag `--wokers`\nhint: did you mean `--workers`?"),
             (
                 "run a:b -w x",

@@ -219,14 +219,14 @@ def load_app(target: str) -> tuple[Any, str]:
         path, args, kwargs = call
         factory = attribute(module, path)
         if not callable(factory):
-            raise Unloadable(f"`{name}:{path}` cannot be called, it is a {type(factory).__name__}")
+            raise Unloadable(f"`{name}:{path}` cannot be called, it is of type `{type(factory).__name__}`")
         try:
             app = factory(*args, **kwargs)
         except BaseException as error:
             raise Unloadable(f"`{name}:{expression}` raised {type(error).__name__}", None, error) from error
     if not callable(app):
         raise Unloadable(
-            f"`{name}:{expression}` cannot be called, it is a {type(app).__name__}",
+            f"`{name}:{expression}` cannot be called, it is of type `{type(app).__name__}`",
             candidates(module, expression),
         )
     return app, f"{name}:{expression}"

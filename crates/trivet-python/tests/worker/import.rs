@@ -40,8 +40,8 @@ fn a_wrong_target_gets_one_line_and_a_hint_and_no_traceback() {
         ("zzz", "no module named `zzz`", "hint: it was looked for in `"),
         ("hello:ap", "module `hello` has no `ap`", "did you mean `hello:app`?"),
         ("targets:Namespace.outer", "module `targets` has no `Namespace.outer`", "hint: "),
-        ("targets:number", "`targets:number` cannot be called, it is a int", "hint: "),
-        ("targets:number()", "`targets:number` cannot be called, it is a int", ""),
+        ("targets:number", "`targets:number` cannot be called, it is of type `int`", "hint: "),
+        ("targets:number()", "`targets:number` cannot be called, it is of type `int`", ""),
         ("targets:create_app(len)", "the arguments of `create_app(len)` are not literals", ""),
         ("targets:create app", "`create app` is neither an attribute nor a call", "hint: "),
         (
@@ -49,7 +49,11 @@ fn a_wrong_target_gets_one_line_and_a_hint_and_no_traceback() {
             "module `factory_only` has neither `app` nor `application`",
             "`factory_only:create_app()`",
         ),
-        ("factory_only:create_app()", "`factory_only:create_app()` cannot be called, it is a NoneType", ""),
+        (
+            "factory_only:create_app()",
+            "`factory_only:create_app()` cannot be called, it is of type `NoneType`",
+            "",
+        ),
     ] {
         let (told, log) = fails(target);
         assert_eq!(told, summary, "{target}");
