@@ -6,7 +6,7 @@ import json
 import statistics
 from dataclasses import dataclass, field
 
-SCENARIOS = ["hello", "hello12", "hello1", "flask", "body", "churn", "mixed", "slow", "idle"]
+SCENARIOS = ["hello", "hello12", "hello1", "flask", "body", "churn", "mixed", "slow", "idle", "static"]
 MORE_SLOTS = ("granian",)              # in `mixed` for the record: they may serve more than four requests at a time
 
 
@@ -195,4 +195,10 @@ def idle(r, me):
                     "; ".join(filter(None, [note, trouble])))]
 
 
-FINDERS = {f.__name__: f for f in (hello, hello12, hello1, flask, body, churn, mixed, slow, idle)}
+def static(r, me):
+    return [versus(r, "static", f"{size}, http", "cpu_us", me, peer, limit) for size, peer, limit in (
+        ("1k", "nginx", 0.65), ("1k", "nginx-filecache", 0.85), ("16k", "nginx", 0.65), ("16k", "nginx-filecache", 0.85),
+        ("1m", "nginx", 0.9), ("1m", "caddy", 1.0))]
+
+
+FINDERS = {f.__name__: f for f in (hello, hello12, hello1, flask, body, churn, mixed, slow, idle, static)}

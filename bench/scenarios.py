@@ -133,10 +133,12 @@ def static():
             if tls and f == "16k":
                 continue
             for s in S.STATIC:
+                if tls and s.name == "trivet":
+                    continue
                 cases.append(Case(f"{f}, {'https h1' if tls else 'http'}", s, get(f"/s/{f}.bin", conns), "hello:app", 2,
                                   "/s/1k.bin", tls))
     for f in ("1k",):
-        for s in S.STATIC:
+        for s in [s for s in S.STATIC if s.name != "trivet"]:
             cases.append(Case(f"{f}, h2 (8 conns x 8 streams)", s,
                               lambda c, secs, f=f: loads.h2load(url(c, f"/s/{f}.bin"), secs, 8, 8), "hello:app", 2,
                               "/s/1k.bin", True))
@@ -196,7 +198,7 @@ def churn():
     cases = [Case("http, WSGI hello, 2 workers", s, get("/", 64, CLOSE), workers=2) for s in FEW]
     cases += [Case("http, static 1k", s, get("/s/1k.bin", 64, CLOSE), workers=2, probe="/s/1k.bin") for s in S.STATIC]
     cases += [Case("https, static 1k, full handshakes (ab)", s, lambda c, secs: loads.ab(url(c, "/s/1k.bin"), secs, 16),
-                   workers=2, probe="/s/1k.bin", tls=True) for s in S.STATIC]
+                   workers=2, probe="/s/1k.bin", tls=True) for s in S.STATIC if s.name != "trivet"]
     return {"http, WSGI hello, 2 workers": "bjoern"}, cases
 
 

@@ -301,6 +301,7 @@ ROBYN = Server("robyn", lambda c: [["env", f"BENCH_PORT={c.port}", PY, str(APPS 
 
 OPEN_FILES = "open_file_cache max=1000 inactive=60s; open_file_cache_valid 60s;"
 STATIC = [
+    trivet_server("trivet", "--static", f"/s={FILES}/www/s"),
     Server("nginx", lambda c: [nginx(c, f"root {FILES}/www;")], ["nginx"]),
     Server("nginx-filecache", lambda c: [nginx(c, f"root {FILES}/www;", OPEN_FILES)], ["nginx"]),
     Server("caddy", lambda c: caddy(c, f"root * {FILES}/www\n  file_server"), ["caddy"]),

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from conftest import Start
-from support.http import Connection, Response
+from support.http import Connection, Response, request
 from support.load import recorded
 from support.poll import throughout, until
 from support.server import Server
@@ -195,3 +195,35 @@ def test_health_fails_while_no_worker_can_serve(start: Start, tmp_path: Path) ->
     thread.join(20)
     assert waiting[0].body == b"well"
     until(lambda: server.get("/-/health").status == 200)
+
+
+def test_who_comes_late_is_heard_while_every_worker_is_well_supplied(start: Start) -> None:
+    """Under steady load the edge sleeps in short naps: connections that come meanwhile must be seen all the same."""
+    server = start("echo")
+    ended = threading.Event()
+
+    def keep_busy() -> None:
+        with server.connect() as connection:
+            while not ended.is_set():
+                connection.send(request("GET", "/busy/300", {}) * 8)
+                for _ in range(8):
+                    assert connection.read().status == 200
+
+    threads = [threading.Thread(target=keep_busy) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    try:
+        time.sleep(0.5)
+        for _ in range(5):
+            with server.connect() as late:
+                time.sleep(0.05)
+                begun = time.monotonic()
+                for _ in range(3):
+                    late.send(request("GET", "/", {}))
+                    assert late.read().status == 200
+                    time.sleep(0.02)
+                assert time.monotonic() - begun < 3
+    finally:
+        ended.set()
+        for thread in threads:
+            thread.join()

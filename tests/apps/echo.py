@@ -14,6 +14,10 @@ def application(environ, start_response):
         return answer(start_response, targets)
     targets.append(environ["RAW_URI"])
     first, _, rest = path[1:].partition("/")
+    if first == "busy":
+        until = time.perf_counter() + int(rest) / 1e6
+        while time.perf_counter() < until:
+            pass
     if first == "status":
         # with a body and framing fields, whatever the status: the server must know better
         start_response(f"{rest} Whatever", [("Content-Type", "text/plain"), ("X-Kept", "yes")])

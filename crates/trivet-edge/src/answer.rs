@@ -1,6 +1,7 @@
 //! Answers: what the workers send, as HTTP/1.1 to the client; and those that the edge gives by itself.
 
 use std::os::fd::OwnedFd;
+use std::rc::Rc;
 
 use trivet_http::h1::Version;
 use trivet_http::h1::response::{self, ResponseName};
@@ -13,7 +14,7 @@ use crate::net::Net;
 use crate::receive::DRAIN_BYTES_MAX;
 
 /// An answer's head and a body up to this leave in one buffer; a larger body leaves from where it is.
-const JOINED_BODY_BYTES: usize = 8 * 1024;
+pub(crate) const JOINED_BODY_BYTES: usize = 8 * 1024;
 /// Pieces of a body up to this wait for the end of the turn, so that many of them leave by one call.
 const CORKED_BODY_BYTES: usize = 4 * 1024;
 
@@ -25,6 +26,8 @@ pub(crate) struct Own<'a> {
     pub(crate) body: Option<&'a str>,
     /// No further request on this connection.
     pub(crate) close: bool,
+    /// Further field lines, each with its end.
+    pub(crate) fields: &'a [u8],
 }
 
 impl Net {
@@ -59,6 +62,7 @@ impl Net {
             out.extend_from_slice(response::decimal(seconds.into(), &mut [0; 20]));
             out.extend_from_slice(b"\r\n");
         }
+        out.extend_from_slice(own.fields);
         out.extend_from_slice(&self.tail);
         if !x.request_id().is_empty() {
             out.extend_from_slice(b"X-Request-Id: ");
@@ -284,7 +288,7 @@ impl Net {
         };
         x.body_sent = body.len() as u64;
         let short = matches!(x.framing, Framing::Length(left) if left > 0);
-        c.last = c.close_is_plain() && !short;
+        c.last = !short && c.close_is_plain() && c.nothing_came();
         let alive = if body.len() <= JOINED_BODY_BYTES {
             out.extend_from_slice(body);
             self.write(key, &[&out], false)
@@ -421,6 +425,7 @@ impl Net {
         offset: u64,
         length: u64,
     ) -> Result<(), Malformed> {
+        self.awaited = true;
         let end = header.flags & flag::END != 0;
         let Some(x) = self.exchanges.table.get_mut(xkey) else { return Ok(()) };
         x.answered |= end;
@@ -448,7 +453,7 @@ impl Net {
         let short = end && matches!(x.framing, Framing::Length(left) if left > 0);
         let mut alive = before.is_empty() || self.write(key, &[before], true);
         if alive && length > 0 {
-            alive = self.write_file(key, FileOut { file, offset, left: length, after });
+            alive = self.write_file(key, FileOut { file: Rc::new(file), offset, left: length, after });
         }
         if alive && end {
             self.end_of_body(xkey, short);
@@ -466,14 +471,14 @@ fn field(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
 }
 
 #[inline]
-fn content_length(out: &mut Vec<u8>, n: u64) {
+pub(crate) fn content_length(out: &mut Vec<u8>, n: u64) {
     out.extend_from_slice(b"Content-Length: ");
     out.extend_from_slice(response::decimal(n, &mut [0; 20]));
     out.extend_from_slice(b"\r\n");
 }
 
 #[inline]
-fn connection_field(out: &mut Vec<u8>, close: bool, http_1_0: bool) {
+pub(crate) fn connection_field(out: &mut Vec<u8>, close: bool, http_1_0: bool) {
     if close {
         out.extend_from_slice(b"Connection: close\r\n");
     } else if http_1_0 {

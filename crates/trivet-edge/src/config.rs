@@ -39,6 +39,9 @@ pub struct Config {
 
     /// The path that the edge answers by itself.
     pub health: Option<String>,
+    /// Folders whose files the edge serves by itself.
+    #[serde(default)]
+    pub static_folders: Vec<StaticFolder>,
     pub access_log: Option<AccessLog>,
     /// Log refused requests and the like: peers' habits.
     #[serde(default)]
@@ -50,6 +53,15 @@ pub struct Listener {
     /// As shown to people, e.g. `http://127.0.0.1:8000`.
     pub name: String,
     pub unix: bool,
+}
+
+/// A folder of files under a path.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StaticFolder {
+    /// A canonical path without a slash at its end, or `/`.
+    pub prefix: String,
+    /// An absolute path.
+    pub folder: String,
 }
 
 /// An address range in CIDR form.

@@ -2,7 +2,10 @@
 
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;
+use std::rc::Rc;
 
+use rustix::io::Errno;
+use rustix::net::RecvFlags;
 use trivet_http::h1::Chunked;
 
 /// What the connection is doing.
@@ -39,7 +42,7 @@ impl BodyRest {
 /// A file that is being sent.
 #[derive(Debug)]
 pub(crate) struct FileOut {
-    pub(crate) file: OwnedFd,
+    pub(crate) file: Rc<OwnedFd>,
     pub(crate) offset: u64,
     pub(crate) left: u64,
     /// What follows it (the end of a chunk).
@@ -103,6 +106,8 @@ pub(crate) struct Connection {
     pub(crate) readable: bool,
     /// It has had its share of this turn for reading, for sending; it goes on in the next.
     pub(crate) unread: bool,
+    /// In the list of those whose body found no space in a ring.
+    pub(crate) stuffed: bool,
     pub(crate) yielded: bool,
     /// The client has closed its sending side.
     pub(crate) peer_closed: bool,
@@ -121,6 +126,13 @@ impl Connection {
     /// Whether it ends with this answer and nothing of what the client sent is unread: a plain close loses nothing.
     pub(crate) fn close_is_plain(&self) -> bool {
         self.close && self.body.is_none() && self.input.is_empty() && !self.readable
+    }
+
+    /// Whether the socket has nothing to read at this moment, whatever was last heard of it. A close with something
+    /// unread is a reset, which takes along what has not been sent.
+    pub(crate) fn nothing_came(&self) -> bool {
+        let mut byte = [0];
+        matches!(rustix::net::recv(&self.socket, &mut byte[..], RecvFlags::PEEK), Err(Errno::AGAIN))
     }
 
     pub(crate) fn new(socket: OwnedFd, listener: usize, ip: Option<IpAddr>, port: u16) -> Self {
@@ -146,6 +158,7 @@ impl Connection {
             corked: false,
             readable: false,
             unread: false,
+            stuffed: false,
             yielded: false,
             peer_closed: false,
             close: false,

@@ -10,7 +10,7 @@ use serde_json::json;
 use trivet_pool::{Key, Limits, LinkError, Lost, Pool, Verdict};
 use trivet_wire::channel::{Channel, Notice};
 use trivet_wire::control::{Attached, Free, FromEdge, ToEdge};
-use trivet_wire::frame::{Kind, flag};
+use trivet_wire::frame::{Kind, Malformed, flag};
 
 use crate::access_log::AccessLog;
 use crate::answer::Own;
@@ -27,6 +27,8 @@ const TICK_MS: u64 = 250;
 const FRAMES_MAX: u32 = 256;
 /// Time among the workers before the sockets are looked at again.
 const WORKERS_NS_MAX: u64 = 1_000_000;
+/// A nap is taken only where the workers' answers since the last look were no more than this: an eighth of a ring.
+const NAP_BYTES_MAX: u32 = 64 * 1024;
 /// One read takes at most this.
 const SCRATCH_BYTES: usize = 128 * 1024;
 /// Tokens of the epoll set: what it is in the upper two bits; for a connection its generation, then its key.
@@ -155,6 +157,9 @@ impl Edge {
             }
             for (key, generation) in std::mem::take(&mut self.net.stuffed) {
                 if self.net.connections.is(key, generation) {
+                    if let Some(c) = self.net.connections.get_mut(key) {
+                        c.stuffed = false;
+                    }
                     self.resume(key);
                 }
             }
@@ -253,17 +258,20 @@ impl Edge {
             {
                 continue;
             }
-            nap = if self.net.awaited { 0 } else { self.pool.nap_ns() };
+            let net = &self.net;
+            let busy =
+                net.awaited || !net.yielded.is_empty() || !net.unread.is_empty() || !net.stuffed.is_empty();
+            nap = if busy { 0 } else { self.pool.nap_ns() };
             if nap > 0 || self.arm() {
                 break true;
             }
         };
+        self.register_fresh();
         if nap > 0 {
             // Nobody is told to wake us, and what comes meanwhile is taken in one go.
             std::thread::sleep(std::time::Duration::from_nanos(nap));
             return Some(0);
         }
-        self.register_fresh();
         if !armed {
             return Some(0);
         }
@@ -408,11 +416,13 @@ impl Edge {
         let Some(w) = self.pool.worker(index) else { return Ok(()) };
         w.link.fill()?;
         let mut frames = 0;
+        let mut bytes = 0;
         while frames < frames_max {
             let net = &mut self.net;
             let Some(w) = self.pool.worker(index) else { return Ok(()) };
             let Some((header, key, payload)) = w.next_frame()? else { break };
             frames += 1;
+            bytes += header.len;
             let mut file = None;
             if let Some(xkey) = key {
                 match header.kind {
@@ -470,6 +480,8 @@ impl Edge {
                 w.sign(header.ticket, now);
             }
         }
+        // Large answers fill the ring while the edge sleeps.
+        self.net.awaited |= bytes > NAP_BYTES_MAX;
         if frames > 0
             && let Some(w) = self.pool.worker(index)
         {
@@ -523,10 +535,10 @@ impl Edge {
             } else if let Ok(Free { free }) = message.json() {
                 w.slots = w.slots.saturating_add(free);
             } else {
-                let why = "a message on its channel that nobody understands".to_owned();
-                let worker = w.id;
-                self.tell(&FromEdge::Broken { worker, why });
-                self.lose_worker(index);
+                self.distrust(
+                    index,
+                    &LinkError::from(Malformed("a message on its channel that nobody understands")),
+                );
                 return;
             }
         }
@@ -542,7 +554,7 @@ impl Edge {
         let _ = epoll::delete(&self.net.epoll, &w.channel);
         self.files.retain(|(i, ..)| *i != index);
         let now = self.net.now_ns;
-        for (xkey, lost, turn) in self.pool.bury(index, now) {
+        for (xkey, lost, turn) in self.pool.bury(index, true, now) {
             let Some(x) = self.net.exchanges.table.get_mut(xkey) else { continue };
             x.place = Place::Here;
             let Some(key) = x.connection else {
@@ -550,7 +562,7 @@ impl Edge {
                 continue;
             };
             let again = match lost {
-                Lost::Unstarted => true,
+                Lost::Unstarted => !x.head_sent,
                 Lost::Started => {
                     !x.head_sent && x.idempotent && !x.retried && !x.body_begun && self.pool.may_retry()
                 }
@@ -578,7 +590,7 @@ impl Edge {
     }
 
     /// The worker's memory or frames cannot be believed.
-    fn distrust(&mut self, index: usize, error: &LinkError) {
+    pub(crate) fn distrust(&mut self, index: usize, error: &LinkError) {
         let Some(w) = self.pool.worker(index) else { return };
         let worker = w.id;
         let why = match std::error::Error::source(error) {
@@ -590,12 +602,12 @@ impl Edge {
         let _ = epoll::delete(&self.net.epoll, w.link.watched());
         let _ = epoll::delete(&self.net.epoll, &w.channel);
         self.tell(&FromEdge::Broken { worker, why });
-        for (xkey, lost, turn) in self.pool.bury(index, self.net.now_ns) {
+        for (xkey, lost, turn) in self.pool.bury(index, false, self.net.now_ns) {
             let Some(x) = self.net.exchanges.table.get_mut(xkey) else { continue };
             x.place = Place::Here;
             if x.connection.is_none() {
                 self.net.free_exchange(xkey);
-            } else if lost == Lost::Unstarted {
+            } else if lost == Lost::Unstarted && !x.head_sent {
                 self.pool.requeue(xkey, turn, &mut self.net.exchanges);
             } else if x.head_sent {
                 self.net.on_abort(xkey);
@@ -814,12 +826,12 @@ impl Edge {
                 })
             })
             .collect();
-        let slots: u16 = self.pool.workers().filter(|w| w.accepting).map(|w| w.slots).sum();
-        let free: u16 = self
+        let slots: u32 = self.pool.workers().filter(|w| w.accepting).map(|w| u32::from(w.slots)).sum();
+        let free: u32 = self
             .pool
             .workers()
             .filter(|w| w.accepting)
-            .map(|w| w.slots.saturating_sub(w.outstanding()))
+            .map(|w| u32::from(w.slots.saturating_sub(w.outstanding())))
             .sum();
         json!({
             "slots": slots,

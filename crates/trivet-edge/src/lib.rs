@@ -7,6 +7,7 @@ pub mod config;
 mod connection;
 mod edge;
 mod exchange;
+mod files;
 mod listen;
 mod log;
 mod net;
@@ -14,6 +15,7 @@ mod pipeline;
 mod receive;
 mod request_id;
 mod spool;
+mod static_files;
 mod table;
 
 use std::os::fd::OwnedFd;

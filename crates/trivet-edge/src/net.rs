@@ -14,6 +14,7 @@ use crate::answer::Own;
 use crate::config::Config;
 use crate::connection::{AddressText, Connection, FileOut, Phase};
 use crate::exchange::{Exchange, Exchanges, Place};
+use crate::files::Files;
 use crate::request_id::RequestIds;
 use crate::spool::Spools;
 use crate::table::Table;
@@ -62,6 +63,7 @@ pub(crate) struct Net {
     pub(crate) copy: Vec<u8>,
     pub(crate) head: Head,
     pub(crate) spools: Spools,
+    pub(crate) files: Files,
     pub(crate) ids: RequestIds,
     pub(crate) log: Option<AccessLog>,
     /// Request bodies held in memory, and answers that wait for slow clients.
@@ -106,6 +108,7 @@ impl Net {
         };
         let mut net = Self {
             spools: Spools::new(&config.spool_dir),
+            files: Files::new(&config.static_folders),
             limits,
             config,
             epoll,
@@ -334,7 +337,9 @@ impl Net {
         loop {
             let Some(c) = self.connections.get_mut(key) else { return false };
             if c.pending_bytes() > 0 {
-                match rustix::net::send(&c.socket, &c.output[c.output_at..], SendFlags::NOSIGNAL) {
+                let follows = c.file.as_ref().is_some_and(|f| f.left > 0 || !f.after.is_empty());
+                let more = if follows { SendFlags::MORE } else { SendFlags::empty() };
+                match rustix::net::send(&c.socket, &c.output[c.output_at..], SendFlags::NOSIGNAL | more) {
                     Ok(n) => {
                         c.output_at += n;
                         self.buffered_bytes -= n;
@@ -395,6 +400,7 @@ impl Net {
     }
 
     fn wait_writable(&mut self, key: u32) -> bool {
+        self.awaited = true;
         if let Some(c) = self.connections.get_mut(key) {
             c.blocked = true;
         }

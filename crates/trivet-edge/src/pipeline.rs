@@ -10,7 +10,7 @@ use crate::answer::Own;
 use crate::connection::{AddressText, BodyRest, Phase};
 use crate::edge::Edge;
 use crate::log;
-use crate::request_id;
+use crate::{request_id, static_files};
 
 /// All request bodies in memory together; beyond it they go to disk.
 pub(crate) const INLINE_SUM_BYTES_MAX: usize = 16 * 1024 * 1024;
@@ -39,7 +39,7 @@ fn take(edge: &mut Edge, key: u32, buf: &[u8], head: &Head) -> Result<usize, (u1
     scheme(head, &seen)?;
     nul(head.target.of(buf))?;
     body_limit(edge, head)?;
-    if health(edge, key, xkey, buf, head) {
+    if health(edge, key, xkey, buf, head) || static_files::step(edge, key, xkey, buf, head)? {
         return Ok(0);
     }
     app(edge, key, xkey, head, &buf[head.bytes as usize..])
@@ -126,7 +126,7 @@ fn health(edge: &mut Edge, key: u32, xkey: u32, buf: &[u8], head: &Head) -> bool
     if close && let Some(c) = edge.net.connections.get_mut(key) {
         c.readable = true;
     }
-    edge.net.answer_own(xkey, status, Own { body: Some(body), close, retry_after: None });
+    edge.net.answer_own(xkey, status, Own { body: Some(body), close, ..Own::default() });
     true
 }
 
@@ -283,7 +283,7 @@ fn app(edge: &mut Edge, key: u32, xkey: u32, head: &Head, rest: &[u8]) -> Result
                     "cannot make a file for a request body",
                     &[("folder", &net.config.spool_dir), ("error", &e)],
                 );
-                net.answer_own(xkey, 503, Own { retry_after: Some(5), close: true, body: None });
+                net.answer_own(xkey, 503, Own { retry_after: Some(5), close: true, ..Own::default() });
                 return Ok(0);
             }
         }

@@ -3,7 +3,7 @@
 use rustix::io::Errno;
 use trivet_http::h1::{Parsed, Reject, Step};
 use trivet_pool::Submitted;
-use trivet_wire::frame::{HEADER_BYTES, INLINE_BODY_BYTES_MAX, Kind, flag};
+use trivet_wire::frame::{FRAME_BYTES_MAX, HEADER_BYTES, INLINE_BODY_BYTES_MAX, Kind, flag};
 
 use crate::answer::Own;
 use crate::connection::{BodyRest, Phase};
@@ -190,6 +190,7 @@ impl Edge {
 
     /// Keeps (or, draining, forgets) the next piece of a body.
     fn take_body(&mut self, key: u32, buf: &[u8]) -> usize {
+        self.net.awaited = true;
         let (used, data, end) = match self.body_piece(key, buf) {
             Ok(piece) => piece,
             Err(reject) => {
@@ -227,7 +228,7 @@ impl Edge {
         if let Err(e) = self.keep_body(xkey, data, total - data.len() as u64) {
             let folder = &self.net.config.spool_dir;
             log::error("cannot write a request body", &[("folder", folder), ("error", &e)]);
-            self.net.answer_own(xkey, 503, Own { retry_after: Some(5), close: true, body: None });
+            self.net.answer_own(xkey, 503, Own { retry_after: Some(5), close: true, ..Own::default() });
             return buf.len();
         }
         if end {
@@ -257,6 +258,7 @@ impl Edge {
             };
             let room = (BEGINNING_BYTES_MAX - x.inline_bytes)
                 .min(INLINE_SUM_BYTES_MAX.saturating_sub(self.net.inline_bytes))
+                .min(FRAME_BYTES_MAX.saturating_sub(x.out.frame.len()))
                 .min(rest.len() - at);
             if room == 0 || c.body.is_none() {
                 return Ok(at);
@@ -296,6 +298,7 @@ impl Edge {
         }
         if before as usize + data.len() <= INLINE_BODY_BYTES_MAX
             && net.inline_bytes + data.len() <= INLINE_SUM_BYTES_MAX
+            && x.out.frame.len() + data.len() <= FRAME_BYTES_MAX
         {
             x.out.frame.extend_from_slice(data);
             x.inline_bytes += data.len();
@@ -323,10 +326,21 @@ impl Edge {
         }
         let room = buf.len().min(x.wanted.min(STREAM_FRAME_BYTES as u64) as usize);
         // Several threads of a worker may have asked for more than the ring holds.
-        let fits = self.pool.worker(worker).map(|w| w.link.fits(HEADER_BYTES + room));
-        if !matches!(fits, Some(Ok(true))) {
-            self.net.stuffed.push((key, self.net.connections.generation(key)));
-            return 0;
+        let Some(w) = self.pool.worker(worker) else { return 0 };
+        match w.link.fits(HEADER_BYTES + room) {
+            Ok(true) => {}
+            Ok(false) => {
+                if let Some(c) = self.net.connections.get_mut(key)
+                    && !std::mem::replace(&mut c.stuffed, true)
+                {
+                    self.net.stuffed.push((key, self.net.connections.generation(key)));
+                }
+                return 0;
+            }
+            Err(e) => {
+                self.distrust(worker, &e);
+                return 0;
+            }
         }
         let (used, data, end) = match self.body_piece(key, &buf[..room]) {
             Ok(piece) => piece,
@@ -385,7 +399,7 @@ impl Edge {
         if let Place::Sent(worker, ticket, generation) = x.place
             && let Some(w) = self.pool.worker(worker)
         {
-            let _ = w.tell(Kind::Body, flag::ABORTED, ticket, generation, 0, &[]);
+            let _ = w.insist(Kind::Body, flag::ABORTED, ticket, generation);
         }
         if x.head_sent {
             self.net.on_abort(xkey);
@@ -428,7 +442,7 @@ impl Edge {
 
     pub(crate) fn refuse_for_load(&mut self, xkey: u32) {
         self.refused_for_load += 1;
-        self.net.answer_own(xkey, 503, Own { retry_after: Some(1), close: false, body: None });
+        self.net.answer_own(xkey, 503, Own { retry_after: Some(1), ..Own::default() });
     }
 
     /// A deadline has passed.

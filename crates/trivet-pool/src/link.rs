@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use trivet_wire::channel::Channel;
 use trivet_wire::control::{Attach, Transport};
-use trivet_wire::frame::{FrameHeader, Malformed};
+use trivet_wire::frame::{FRAME_BYTES_MAX, FrameHeader, Malformed};
 use trivet_wire::ring::Broken;
 use trivet_wire::segment::{Bell, Layout, Receiver, RingError, Segment, Sender};
 use trivet_wire::stream::{self, Filled, FrameReader, FrameWriter};
@@ -107,6 +107,7 @@ impl Link {
     /// As [`push`](Self::push), for a frame that begins with its header.
     #[inline]
     pub fn push_whole(&mut self, frame: &[u8]) -> Result<bool, LinkError> {
+        debug_assert!(frame.len() <= FRAME_BYTES_MAX, "the edge bounds what it puts into a request");
         match self {
             Self::Ring { tx, .. } => Ok(tx.push_whole(frame)?),
             Self::Socket { writer, .. } => {

@@ -139,6 +139,8 @@ pub struct Worker {
     moved_at: u64,
     /// Requests of a batch are out: the worker may keep the bell for later, so the edge must look by itself.
     batched: bool,
+    /// What must be told and found no space yet: kind, flags, ticket, generation.
+    untold: VecDeque<(Kind, u8, u16, u32)>,
     /// A frame went stale here: nothing is fetched ahead until the worker completes something.
     stalled: bool,
 }
@@ -197,7 +199,28 @@ impl Worker {
         {
             t.cancel(generation);
         }
-        self.tell(Kind::Cancel, 0, ticket, generation, 0, &[]).map(drop)
+        self.insist(Kind::Cancel, 0, ticket, generation)
+    }
+
+    /// As [`tell`](Self::tell) for a frame without payload that somebody waits for: sent later if there is no space.
+    pub fn insist(&mut self, kind: Kind, flags: u8, ticket: u16, generation: u32) -> Result<(), LinkError> {
+        // At most one of a kind for each use of a ticket, and none for a use that is over.
+        self.untold
+            .retain(|(.., t, g)| self.entries.get(usize::from(*t)).is_some_and(|e| e.generation == *g));
+        if !self.untold.contains(&(kind, flags, ticket, generation)) {
+            self.untold.push_back((kind, flags, ticket, generation));
+        }
+        self.tell_the_rest()
+    }
+
+    fn tell_the_rest(&mut self) -> Result<(), LinkError> {
+        while let Some(&(kind, flags, ticket, generation)) = self.untold.front() {
+            if !self.link.fits(HEADER_BYTES)? || !self.tell(kind, flags, ticket, generation, 0, &[])? {
+                break;
+            }
+            self.untold.pop_front();
+        }
+        Ok(())
     }
 
     /// Whether the app has computed for longer than `limit_ns` without a sign.
@@ -332,6 +355,7 @@ impl Pool {
             unstarted: VecDeque::new(),
             moved_at: 0,
             batched: false,
+            untold: VecDeque::new(),
             stalled: false,
         };
         let index = self.workers.iter().position(Option::is_none).unwrap_or(self.workers.len());
@@ -486,12 +510,11 @@ impl Pool {
         if self.times.tiny() {
             return 0;
         }
-        let mut least = u64::from(AHEAD_MAX);
-        for w in self.workers.iter().flatten() {
-            if w.accepting && w.slots > 0 {
-                least = least.min(u64::from(w.outstanding.saturating_sub(w.slots) / w.slots));
-            }
-        }
+        let supplied = self.workers.iter().flatten().filter(|w| w.accepting && w.slots > 0);
+        let Some(least) = supplied.map(|w| u64::from(w.outstanding.saturating_sub(w.slots) / w.slots)).min()
+        else {
+            return 0;
+        };
         let ns = least * self.times.typical() / 3;
         if ns < NAP_NS_MIN || self.times.depth() == 1 { 0 } else { ns.min(NAP_NS_MAX) }
     }
@@ -567,14 +590,21 @@ impl Pool {
         }
     }
 
-    /// Takes a dead worker out, and tells of each request it had whether the app had begun it, with what
+    /// Takes a worker out, and tells of each request it had whether the app had begun it, with what
     /// [`requeue`](Self::requeue) needs to put it back. For one that was begun the waiting time starts anew.
-    pub fn bury(&mut self, worker: usize, now: u64) -> Vec<(Key, Lost, Turn)> {
+    /// `dead`: the process is gone. One that may live on for a moment gets nothing more to begin, and what it has
+    /// taken counts as begun.
+    pub fn bury(&mut self, worker: usize, dead: bool, now: u64) -> Vec<(Key, Lost, Turn)> {
         let Some(w) = self.workers.get_mut(worker).and_then(Option::take) else { return Vec::new() };
         w.in_hand()
             .map(|(ticket, generation, key)| {
                 let turn = w.entries[usize::from(ticket)].turn;
-                if w.has_entered(ticket, generation) {
+                let begun = if dead {
+                    w.has_entered(ticket, generation)
+                } else {
+                    !w.recall(ticket, generation) && w.has_started(ticket, generation)
+                };
+                if begun {
                     (key, Lost::Started, Turn { since: now, ..turn })
                 } else {
                     (key, Lost::Unstarted, turn)
@@ -588,7 +618,7 @@ impl Pool {
     pub fn flush(&mut self, failed: &mut Vec<(usize, LinkError)>) {
         for (index, w) in self.workers.iter_mut().enumerate() {
             if let Some(w) = w
-                && let Err(e) = w.link.flush()
+                && let Err(e) = w.tell_the_rest().and_then(|()| w.link.flush())
             {
                 failed.push((index, e));
             }

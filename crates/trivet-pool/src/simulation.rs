@@ -411,7 +411,7 @@ impl Simulation {
         let index = worker.index;
         drop(worker);
         self.drain(index);
-        for (key, lost, turn) in self.pool.bury(index, self.now) {
+        for (key, lost, turn) in self.pool.bury(index, true, self.now) {
             let k = key as usize;
             assert_eq!(lost == Lost::Started, self.starts[k] == self.book.starts_allowed[k], "request {key}");
             if lost == Lost::Unstarted {
@@ -513,7 +513,7 @@ impl Simulation {
             let idle = self.pool.worker(index).is_some_and(|w| w.outstanding() == 0);
             if self.workers[at].retiring && idle {
                 self.workers.remove(at);
-                assert!(self.pool.bury(index, self.now).is_empty());
+                assert!(self.pool.bury(index, false, self.now).is_empty());
             }
         }
         self.woken = false;

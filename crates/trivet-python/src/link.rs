@@ -186,6 +186,9 @@ impl TicketState {
         if self.body_at == self.body.len() {
             self.body.clear();
             self.body_at = 0;
+        } else if self.body_at >= BODY_KEPT_BYTES && self.body_at >= self.body.len() / 2 {
+            self.body.drain(..self.body_at);
+            self.body_at = 0;
         }
     }
 }
@@ -572,8 +575,13 @@ impl Links {
     }
 
     fn broken(&self, state: &mut State, error: &LinkError) {
-        if !matches!(error, LinkError::Closed) {
-            log::line("error", &format!("the edge's frames cannot be read error=\"{error}\""));
+        if let LinkError::Ring(error) = error {
+            log::line(
+                "error",
+                &format!("the edge's frames cannot be read, this worker ends error=\"{error}\""),
+            );
+            // The edge would wait for ever for what it has sent here.
+            process::give_up();
         }
         self.drop_link(state);
     }

@@ -141,6 +141,12 @@ pub(crate) fn leave_forked_child() -> ! {
     unsafe { libc::_exit(0) }
 }
 
+/// What the edge sent cannot be believed: a new worker must begin anew with it, and waits for nobody here.
+pub(crate) fn give_up() -> ! {
+    // SAFETY: `_exit` does not return; the app's threads may be anywhere, so nothing else is run.
+    unsafe { libc::_exit(70) }
+}
+
 /// The supervisor is gone: this process, everything it started and its process group die now.
 pub(crate) fn die() -> ! {
     let me = std::process::id() as i32;

@@ -140,6 +140,11 @@ pub(crate) struct Run {
     #[arg(long, value_name = "LIST", value_parser = values::trust, help_heading = "Limits")]
     pub(crate) forwarded_allow_ips: Option<Trust>,
 
+    /// Serves the files of a folder under a path, without the app: `/static=public` or `/static=/srv/shop/static`;
+    /// may be given several times. With `/` as the path the app gets what the folder does not have.
+    #[arg(long = "static", value_name = "/PATH=FOLDER", value_parser = values::static_folder, help_heading = "Static files")]
+    pub(crate) static_folders: Vec<(String, PathBuf)>,
+
     /// A path that the server answers by itself, without the app: 200 while it serves.
     #[arg(long, value_name = "PATH", value_parser = values::health_path, help_heading = "Limits")]
     pub(crate) health: Option<String>,

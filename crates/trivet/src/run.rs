@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use trivet_edge::config::{AccessLog, Config, Listener as EdgeListener};
+use trivet_edge::config::{AccessLog, Config, Listener as EdgeListener, StaticFolder};
 use trivet_http::h1::Limits;
 use trivet_supervise::listen::{self, Bind, Listener, Shape};
 use trivet_supervise::log::{Level, Log};
@@ -34,6 +34,7 @@ pub(crate) fn run(flags: Run, warnings: Vec<String>) -> Result<ExitCode, Failure
     // What the user typed relative to where it was typed.
     let python = python::find(flags.venv.as_deref())?;
     let home = python::home()?;
+    let static_folders = static_folders(&flags)?;
     let chdir = enter(flags.chdir.as_deref())?;
     let log = open_log(&flags)?;
     let mut warnings = warnings;
@@ -86,7 +87,7 @@ pub(crate) fn run(flags: Run, warnings: Vec<String>) -> Result<ExitCode, Failure
         version: VERSION,
         policy: Policy { workers, graceful_ms: ms(flags.graceful_timeout), reload: flags.reload },
         edge: EdgeSettings {
-            config: serde_json::to_value(edge_config(&flags, &listeners, &trust))
+            config: serde_json::to_value(edge_config(&flags, &listeners, &trust, static_folders))
                 .expect("the edge's configuration is plain data"),
             account: rustix::process::geteuid().is_root().then(account::of_edge),
             access_log: flags.access_logfile.as_deref().map(log_target),
@@ -257,7 +258,40 @@ fn spool_dir() -> String {
     named.unwrap_or_else(|| if Path::new("/var/tmp").is_dir() { "/var/tmp".into() } else { "/tmp".into() })
 }
 
-fn edge_config(flags: &Run, listeners: &[Listener], trust: &Trust) -> Config {
+/// The folders as the edge finds them: absolute, and there.
+fn static_folders(flags: &Run) -> Result<Vec<StaticFolder>, Failure> {
+    let mut found: Vec<StaticFolder> = Vec::new();
+    for (prefix, folder) in &flags.static_folders {
+        let flag = format!("--static {prefix}={}", folder.display());
+        let wrong = |why: String, hint: &str| Failure::new(CONFIG, format!("{why} (`{flag}`)"), hint);
+        if found.iter().any(|f| f.prefix == *prefix) {
+            return Err(wrong(format!("two folders for `{prefix}`"), "give each path once"));
+        }
+        let absolute = std::path::absolute(folder).unwrap_or_else(|_| folder.clone());
+        match std::fs::metadata(&absolute) {
+            Ok(m) if m.is_dir() => {}
+            Ok(_) => {
+                return Err(wrong(
+                    "this is a file, not a folder".to_owned(),
+                    "name the folder that it is in",
+                ));
+            }
+            Err(e) => {
+                let hint = "the folder must be there when the server starts";
+                return Err(wrong(format!("cannot find the folder: {e}"), hint));
+            }
+        }
+        found.push(StaticFolder { prefix: prefix.clone(), folder: text_of(&absolute)? });
+    }
+    Ok(found)
+}
+
+fn edge_config(
+    flags: &Run,
+    listeners: &[Listener],
+    trust: &Trust,
+    static_folders: Vec<StaticFolder>,
+) -> Config {
     let largest = |given: u64, max: u32| if given == 0 { max } else { given.min(max.into()) as u32 };
     let default = Limits::default();
     let line = largest(flags.limit_request_line, Limits::LARGEST.request_line_bytes_max);
@@ -293,6 +327,7 @@ fn edge_config(flags: &Run, listeners: &[Listener], trust: &Trust) -> Config {
         log_debug: flags.log_level == LogLevel::Debug,
         trust_unix: *trust != Trust::Nobody,
         health: flags.health.clone(),
+        static_folders,
         access_log: flags
             .access_logfile
             .is_some()

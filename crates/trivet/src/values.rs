@@ -1,6 +1,7 @@
 //! Values as people write them: times, sizes, counts, masks, networks.
 
 use std::net::IpAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use trivet_edge::config::{LogFormat, Network};
@@ -95,6 +96,22 @@ pub(crate) fn pair(text: &str) -> Result<(String, String), String> {
 pub(crate) fn health_path(text: &str) -> Result<String, String> {
     let fit = text.starts_with('/') && text.bytes().all(|b| b.is_ascii_graphic() && b != b'?' && b != b'#');
     if fit { Ok(text.to_owned()) } else { Err("write a path that begins with `/`, as `/health`".to_owned()) }
+}
+
+/// `/PATH=FOLDER`.
+pub(crate) fn static_folder(text: &str) -> Result<(String, PathBuf), String> {
+    let example = "write a path and a folder, as `/static=public`";
+    let (path, folder) = text.split_once('=').ok_or(example)?;
+    let bare = path.strip_suffix('/').filter(|rest| !rest.is_empty()).unwrap_or(path);
+    if folder.is_empty() || !path.starts_with('/') {
+        return Err(example.to_owned());
+    }
+    if !trivet_http::path::is_canonical(bare.as_bytes()) {
+        return Err(
+            "the path must be plain: without `%`, empty segments or names that begin with a dot".to_owned()
+        );
+    }
+    Ok((bare.to_owned(), folder.into()))
 }
 
 /// `common`, `combined`, `json`, or Gunicorn's atoms.

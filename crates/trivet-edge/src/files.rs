@@ -1,0 +1,593 @@
+//! Files of served folders: opened beneath their folder and nowhere else, small ones kept in memory, large ones kept
+//! open. What is kept is compared with the disk once a second, so nothing is stale for longer.
+
+use std::collections::HashMap;
+use std::os::fd::{AsFd, OwnedFd};
+use std::rc::Rc;
+
+use rustix::fs::{Mode, OFlags, ResolveFlags, Stat};
+use rustix::io::Errno;
+use trivet_http::coding::Coding;
+use trivet_http::{date, media};
+
+use crate::config::StaticFolder;
+use crate::log;
+
+/// What is kept may be so much older than the disk.
+const FRESH_MS: u64 = 1_000;
+/// Files up to this are kept in memory, larger ones open.
+const MEMORY_FILE_BYTES_MAX: u64 = 64 * 1024;
+/// All file contents in memory together.
+const MEMORY_BYTES_MAX: usize = 32 * 1024 * 1024;
+/// Files that are kept, in memory or open.
+const ENTRIES_MAX: usize = 2_048;
+/// An open that is told to try again is tried so often.
+const OPEN_TRIES: u32 = 4;
+/// Of so many that are looked at, the one that was used longest ago makes room.
+const CANDIDATES: usize = 8;
+/// A compressed file beside the original counts only if it is not older than that by more than this.
+const OLDER_MAX_SECONDS: i64 = 2;
+const ONE_YEAR: &str = "Cache-Control: public, max-age=31536000, immutable\r\n";
+
+/// By what a change of a file is noticed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Stamp {
+    device: u64,
+    inode: u64,
+    size: i64,
+    modified: (i64, u64),
+    changed: (i64, u64),
+}
+
+impl Stamp {
+    fn of(stat: &Stat) -> Self {
+        Self {
+            device: stat.st_dev,
+            inode: stat.st_ino,
+            size: stat.st_size,
+            modified: (stat.st_mtime, stat.st_mtime_nsec),
+            changed: (stat.st_ctime, stat.st_ctime_nsec),
+        }
+    }
+}
+
+#[derive(Debug)]
+pub(crate) enum Content {
+    Memory(Box<[u8]>),
+    File(Rc<OwnedFd>),
+}
+
+/// A file in one coding, as it is sent.
+#[derive(Debug)]
+pub(crate) struct Representation {
+    pub(crate) content: Content,
+    pub(crate) bytes: u64,
+    /// Seconds since 1970.
+    pub(crate) modified: i64,
+    /// With its quotes.
+    pub(crate) etag: Vec<u8>,
+    /// `Content-Type` alone, for the parts of a multipart answer.
+    pub(crate) media: &'static str,
+    /// Field lines that every answer has: tag, date, caching.
+    pub(crate) validators: Vec<u8>,
+    /// Field lines of answers with content, besides its length.
+    pub(crate) describing: Vec<u8>,
+    stamp: Stamp,
+}
+
+#[derive(Debug)]
+struct Entry {
+    name: Name,
+    plain: Rc<Representation>,
+    coded: [Option<Rc<Representation>>; 3],
+    checked_ms: u64,
+    used: u64,
+}
+
+/// Folder and path in it.
+type Name = (usize, Box<str>);
+
+/// What stands behind a path.
+#[derive(Debug)]
+pub(crate) enum Lookup {
+    File {
+        plain: Rc<Representation>,
+        coded: [Option<Rc<Representation>>; 3],
+    },
+    Folder,
+    Missing,
+    /// The machine is out of something.
+    Failed(Errno),
+}
+
+#[derive(Debug)]
+struct Folder {
+    config: StaticFolder,
+    dir: Option<OwnedFd>,
+    opened_ms: u64,
+    complained: bool,
+}
+
+/// All served folders and what is kept of their files.
+#[derive(Debug)]
+pub(crate) struct Files {
+    folders: Vec<Folder>,
+    /// For each folder: path → entry.
+    index: Vec<HashMap<Box<str>, usize>>,
+    entries: Vec<Entry>,
+    memory_bytes: usize,
+    uses: u64,
+    random: u64,
+}
+
+impl Files {
+    pub(crate) fn new(configs: &[StaticFolder]) -> Self {
+        let mut folders: Vec<_> = configs
+            .iter()
+            .map(|config| Folder { config: config.clone(), dir: None, opened_ms: 0, complained: false })
+            .collect();
+        // The longest prefix is found first.
+        folders.sort_by_key(|f| std::cmp::Reverse(f.config.prefix.len()));
+        Self {
+            index: folders.iter().map(|_| HashMap::new()).collect(),
+            folders,
+            entries: Vec::new(),
+            memory_bytes: 0,
+            uses: 0,
+            random: 0x9e37_79b9_7f4a_7c15,
+        }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.folders.is_empty()
+    }
+
+    /// The folder that serves a canonical path, and the rest of the path in it without a leading slash; the rest is
+    /// `None` where the prefix is named without the slash behind it.
+    pub(crate) fn folder_of<'p>(&self, path: &'p str) -> Option<(usize, Option<&'p str>)> {
+        self.folders.iter().enumerate().find_map(|(i, f)| {
+            if f.config.prefix == "/" {
+                return Some((i, Some(path.strip_prefix('/')?)));
+            }
+            match path.strip_prefix(f.config.prefix.as_str())? {
+                "" => Some((i, None)),
+                rest => Some((i, Some(rest.strip_prefix('/')?))),
+            }
+        })
+    }
+
+    /// Whether a raw path that has no canonical form is meant for one of the folders.
+    pub(crate) fn is_claimed(&self, raw: &[u8]) -> bool {
+        self.folders.iter().filter(|f| f.config.prefix != "/").any(|f| {
+            raw.strip_prefix(f.config.prefix.as_bytes()).is_some_and(|rest| matches!(rest, [] | [b'/', ..]))
+        })
+    }
+
+    /// What the folder does not have, the app may.
+    pub(crate) fn falls_through(&self, folder: usize) -> bool {
+        self.folders[folder].config.prefix == "/"
+    }
+
+    /// Finds a file by its path in the folder; it has no empty and no dot segments.
+    pub(crate) fn find(&mut self, folder: usize, path: &str, now_ms: u64) -> Lookup {
+        self.uses += 1;
+        if let Some(&at) = self.index[folder].get(path) {
+            let entry = &mut self.entries[at];
+            entry.used = self.uses;
+            if now_ms - entry.checked_ms < FRESH_MS {
+                return entry.lookup();
+            }
+        }
+        self.refresh((folder, path.into()), now_ms)
+    }
+
+    fn refresh(&mut self, name: Name, now_ms: u64) -> Lookup {
+        let (folder, path) = (name.0, &*name.1);
+        if let Err(e) = self.open_folder(folder, now_ms) {
+            let f = &mut self.folders[folder];
+            if !std::mem::replace(&mut f.complained, true) {
+                log::error(
+                    "cannot open a folder of static files; the edge's account must be able to read it",
+                    &[("folder", &f.config.folder), ("error", &e)],
+                );
+            }
+            return Lookup::Missing;
+        }
+        let Some(dir) = &self.folders[folder].dir else { return Lookup::Missing };
+        let kept = self.index[folder].get(path).map(|&at| &self.entries[at]);
+        let old = kept.map(|e| &e.plain);
+        let kind = media::of(path);
+        let plain = match open(dir, path).and_then(|file| load(file, path, None, old)) {
+            Ok(Some(plain)) => plain,
+            Ok(None) => {
+                self.forget(&name);
+                return Lookup::Folder;
+            }
+            Err(e) => {
+                self.forget(&name);
+                return match e {
+                    Errno::MFILE | Errno::NFILE | Errno::NOMEM | Errno::IO | Errno::AGAIN => {
+                        Lookup::Failed(e)
+                    }
+                    _ => Lookup::Missing,
+                };
+            }
+        };
+        let mut coded = [None, None, None];
+        if kind.compressible {
+            for coding in Coding::ALL {
+                let beside = format!("{path}{}", coding.suffix());
+                let old = kept.and_then(|e| e.coded[coding as usize].as_ref());
+                coded[coding as usize] = open(dir, &beside)
+                    .and_then(|file| load(file, path, Some(coding), old))
+                    .ok()
+                    .flatten()
+                    .filter(|r| r.modified + OLDER_MAX_SECONDS >= plain.modified);
+            }
+        }
+        self.keep(Entry { name, plain, coded, checked_ms: now_ms, used: self.uses })
+    }
+
+    /// A folder is opened anew each second: a deployment may have put another in its place.
+    fn open_folder(&mut self, folder: usize, now_ms: u64) -> Result<(), Errno> {
+        let f = &mut self.folders[folder];
+        if f.dir.is_some() && now_ms - f.opened_ms < FRESH_MS {
+            return Ok(());
+        }
+        f.dir = None;
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        f.dir = Some(rustix::fs::open(f.config.folder.as_str(), flags, Mode::empty())?);
+        f.opened_ms = now_ms;
+        f.complained = false;
+        Ok(())
+    }
+
+    fn keep(&mut self, entry: Entry) -> Lookup {
+        let lookup = entry.lookup();
+        let memory = entry.memory_bytes();
+        self.forget(&entry.name);
+        if memory > MEMORY_BYTES_MAX / 4 {
+            return lookup;
+        }
+        while self.entries.len() >= ENTRIES_MAX || self.memory_bytes + memory > MEMORY_BYTES_MAX {
+            self.make_room();
+        }
+        self.memory_bytes += memory;
+        self.index[entry.name.0].insert(entry.name.1.clone(), self.entries.len());
+        self.entries.push(entry);
+        lookup
+    }
+
+    fn make_room(&mut self) {
+        let mut oldest: Option<usize> = None;
+        for _ in 0..CANDIDATES {
+            self.random ^= self.random << 13;
+            self.random ^= self.random >> 7;
+            self.random ^= self.random << 17;
+            let at = (self.random % self.entries.len() as u64) as usize;
+            if oldest.is_none_or(|o| self.entries[at].used < self.entries[o].used) {
+                oldest = Some(at);
+            }
+        }
+        if let Some(at) = oldest {
+            let name = self.entries[at].name.clone();
+            self.forget(&name);
+        }
+    }
+
+    fn forget(&mut self, name: &Name) {
+        let Some(at) = self.index[name.0].remove(&name.1) else { return };
+        let entry = self.entries.swap_remove(at);
+        self.memory_bytes -= entry.memory_bytes();
+        if let Some(moved) = self.entries.get(at) {
+            self.index[moved.name.0].insert(moved.name.1.clone(), at);
+        }
+    }
+}
+
+impl Entry {
+    fn lookup(&self) -> Lookup {
+        Lookup::File { plain: self.plain.clone(), coded: self.coded.clone() }
+    }
+
+    fn memory_bytes(&self) -> usize {
+        let of = |r: &Representation| match &r.content {
+            Content::Memory(bytes) => bytes.len(),
+            Content::File(_) => 0,
+        };
+        // What an entry itself takes counts too, by and large.
+        512 + of(&self.plain) + self.coded.iter().flatten().map(|r| of(r)).sum::<usize>()
+    }
+}
+
+/// Opens a path beneath `dir`: no link leads out of it.
+fn open(dir: &OwnedFd, path: &str) -> Result<OwnedFd, Errno> {
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
+    let beneath = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
+    let mut tries = 0;
+    loop {
+        match rustix::fs::openat2(dir, path, flags, Mode::empty(), beneath) {
+            Err(Errno::NOSYS | Errno::PERM) => return open_stepwise(dir, path, flags),
+            // A rename raced with `..` in a link; or somebody holds a lease on the file, which may take long.
+            Err(Errno::AGAIN | Errno::INTR) if tries < OPEN_TRIES => tries += 1,
+            other => return other,
+        }
+    }
+}
+
+/// Where the kernel or a container has no `openat2`: folder by folder, following no link at all.
+fn open_stepwise(dir: &OwnedFd, path: &str, flags: OFlags) -> Result<OwnedFd, Errno> {
+    let step = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let mut at: Option<OwnedFd> = None;
+    let (folders, file) = path.rsplit_once('/').unwrap_or(("", path));
+    for folder in folders.split('/').filter(|s| !s.is_empty()) {
+        let from = at.as_ref().unwrap_or(dir);
+        at = Some(rustix::fs::openat(from, folder, step, Mode::empty())?);
+    }
+    rustix::fs::openat(at.as_ref().unwrap_or(dir), file, flags | OFlags::NOFOLLOW, Mode::empty())
+}
+
+/// What is to be sent of an open file; the one that is kept if it has not changed. `None`: it is a folder.
+fn load(
+    file: OwnedFd,
+    path: &str,
+    coding: Option<Coding>,
+    old: Option<&Rc<Representation>>,
+) -> Result<Option<Rc<Representation>>, Errno> {
+    let mut stat = rustix::fs::fstat(&file)?;
+    match rustix::fs::FileType::from_raw_mode(stat.st_mode) {
+        rustix::fs::FileType::RegularFile => {}
+        rustix::fs::FileType::Directory => return Ok(None),
+        // Neither devices nor pipes nor sockets.
+        _ => return Err(Errno::NOENT),
+    }
+    if let Some(old) = old
+        && old.stamp == Stamp::of(&stat)
+    {
+        return Ok(Some(old.clone()));
+    }
+    // A file that changes while it is read is read again; one that never rests is sent from the disk.
+    for _ in 0..3 {
+        if stat.st_size as u64 > MEMORY_FILE_BYTES_MAX {
+            break;
+        }
+        let bytes = read_whole(&file, stat.st_size as usize)?;
+        let after = rustix::fs::fstat(&file)?;
+        if let Some(bytes) = bytes
+            && Stamp::of(&after) == Stamp::of(&stat)
+        {
+            return Ok(Some(Rc::new(describe(Content::Memory(bytes), &stat, path, coding))));
+        }
+        stat = after;
+    }
+    Ok(Some(Rc::new(describe(Content::File(Rc::new(file)), &stat, path, coding))))
+}
+
+/// Exactly `size` bytes and then the end, or `None`.
+fn read_whole(file: &OwnedFd, size: usize) -> Result<Option<Box<[u8]>>, Errno> {
+    let mut bytes = vec![0; size + 1];
+    let mut got = 0;
+    loop {
+        match rustix::io::pread(file.as_fd(), &mut bytes[got..], got as u64) {
+            Ok(0) => break,
+            Ok(n) => got += n,
+            Err(Errno::INTR) => {}
+            Err(e) => return Err(e),
+        }
+        if got > size {
+            return Ok(None);
+        }
+    }
+    bytes.truncate(got);
+    Ok((got == size).then(|| bytes.into_boxed_slice()))
+}
+
+fn describe(content: Content, stat: &Stat, path: &str, coding: Option<Coding>) -> Representation {
+    let stamp = Stamp::of(stat);
+    let name = path.rsplit_once('/').map_or(path, |(_, name)| name);
+    let kind = media::of(name);
+    let modified = stamp.modified.0;
+    let nanoseconds = i128::from(modified) * 1_000_000_000 + i128::from(stamp.modified.1);
+    let suffix = coding.map_or(String::new(), |c| format!("-{}", c.token()));
+    let etag = format!("\"{nanoseconds:x}-{:x}{suffix}\"", stamp.size);
+    let mut validators = format!("ETag: {etag}\r\nLast-Modified: ");
+    let date = date::format(u64::try_from(modified).unwrap_or(0));
+    validators.extend(date.iter().map(|b| char::from(*b)));
+    validators.push_str("\r\n");
+    if media::is_hashed(name) {
+        validators.push_str(ONE_YEAR);
+    }
+    if kind.compressible {
+        validators.push_str("Vary: Accept-Encoding\r\n");
+    }
+    let mut describing = format!("Content-Type: {}\r\n", kind.text);
+    if let Some(coding) = coding {
+        describing.push_str("Content-Encoding: ");
+        describing.push_str(coding.token());
+        describing.push_str("\r\n");
+    }
+    describing.push_str("Accept-Ranges: bytes\r\nX-Content-Type-Options: nosniff\r\n");
+    Representation {
+        content,
+        bytes: stamp.size as u64,
+        modified,
+        etag: etag.into_bytes(),
+        media: kind.text,
+        validators: validators.into_bytes(),
+        describing: describing.into_bytes(),
+        stamp,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::path::{Path, PathBuf};
+
+    struct Place(PathBuf);
+
+    impl Place {
+        fn new(name: &str) -> Self {
+            let path = std::env::temp_dir().join(format!("trivet-files-{name}-{}", std::process::id()));
+            let _ = std::fs::remove_dir_all(&path);
+            std::fs::create_dir_all(path.join("public/sub")).unwrap();
+            Self(path)
+        }
+
+        fn public(&self) -> PathBuf {
+            self.0.join("public")
+        }
+
+        fn files(&self) -> Files {
+            let folder = self.public().to_str().unwrap().to_owned();
+            Files::new(&[StaticFolder { prefix: "/static".into(), folder }])
+        }
+    }
+
+    impl Drop for Place {
+        fn drop(&mut self) {
+            let _ = std::fs::remove_dir_all(&self.0);
+        }
+    }
+
+    fn text(lookup: &Lookup) -> String {
+        match lookup {
+            Lookup::File { plain, .. } => match &plain.content {
+                Content::Memory(bytes) => String::from_utf8_lossy(bytes).into_owned(),
+                Content::File(_) => format!("open file of {} bytes", plain.bytes),
+            },
+            other => format!("{other:?}"),
+        }
+    }
+
+    fn write(path: impl AsRef<Path>, content: impl AsRef<[u8]>) {
+        std::fs::write(path, content).unwrap();
+    }
+
+    #[test]
+    fn a_path_belongs_to_the_longest_prefix_that_ends_at_a_segment() {
+        let folder = |prefix: &str| StaticFolder { prefix: prefix.into(), folder: prefix.into() };
+        let files = Files::new(&[folder("/"), folder("/static"), folder("/static/img")]);
+        let found =
+            |path| files.folder_of(path).map(|(i, rest)| (files.folders[i].config.prefix.as_str(), rest));
+        assert_eq!(found("/static/a.css"), Some(("/static", Some("a.css"))));
+        assert_eq!(found("/static/img/a.png"), Some(("/static/img", Some("a.png"))));
+        assert_eq!(found("/static/"), Some(("/static", Some(""))));
+        assert_eq!(found("/static"), Some(("/static", None)));
+        assert_eq!(found("/statics"), Some(("/", Some("statics"))));
+    }
+
+    #[test]
+    fn nothing_outside_the_folder_is_found() {
+        let place = Place::new("outside");
+        write(place.0.join("secret"), "secret");
+        write(place.public().join("open"), "open");
+        for (link, target) in
+            [("up", "../secret"), ("absolute", "/etc/hostname"), ("folder", ".."), ("inside", "open")]
+        {
+            std::os::unix::fs::symlink(target, place.public().join(link)).unwrap();
+        }
+        let mut files = place.files();
+        for path in [
+            "up",
+            "absolute",
+            "folder/secret",
+            "../secret",
+            "sub/../../secret",
+            "/etc/hostname",
+            "nothing",
+            "open/x",
+        ] {
+            assert_eq!(text(&files.find(0, path, 0)), "Missing", "{path}");
+        }
+        assert_eq!(
+            text(&files.find(0, "inside", 0)),
+            "open",
+            "a link that stays inside is a file like another"
+        );
+        assert_eq!(text(&files.find(0, "sub", 0)), "Folder");
+        let dir = rustix::fs::open(place.public(), OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).unwrap();
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+        assert!(open_stepwise(&dir, "open", flags).is_ok());
+        for path in ["up", "absolute", "folder/secret", "inside"] {
+            assert!(open_stepwise(&dir, path, flags).is_err(), "{path}: the long way follows no link at all");
+        }
+    }
+
+    #[test]
+    fn what_is_neither_file_nor_folder_is_not_there() {
+        let place = Place::new("pipe");
+        rustix::fs::mknodat(
+            rustix::fs::CWD,
+            place.public().join("pipe"),
+            rustix::fs::FileType::Fifo,
+            Mode::RUSR | Mode::WUSR,
+            0,
+        )
+        .unwrap();
+        assert_eq!(text(&place.files().find(0, "pipe", 0)), "Missing", "and nobody waits for a writer");
+    }
+
+    #[test]
+    fn a_change_is_seen_within_a_second_and_costs_nothing_before() {
+        let place = Place::new("change");
+        let file = place.public().join("a.txt");
+        write(&file, "one");
+        let mut files = place.files();
+        assert_eq!(text(&files.find(0, "a.txt", 5_000)), "one");
+        write(place.0.join("new"), "another");
+        std::fs::rename(place.0.join("new"), &file).unwrap();
+        assert_eq!(text(&files.find(0, "a.txt", 5_999)), "one");
+        assert_eq!(text(&files.find(0, "a.txt", 6_000)), "another");
+        std::fs::remove_file(&file).unwrap();
+        assert_eq!(text(&files.find(0, "a.txt", 7_000)), "Missing");
+        assert_eq!(files.entries.len(), 0);
+    }
+
+    #[test]
+    fn another_folder_in_its_place_is_seen_too() {
+        let place = Place::new("swap");
+        write(place.public().join("a"), "old");
+        let mut files = place.files();
+        assert_eq!(text(&files.find(0, "a", 0)), "old");
+        std::fs::rename(place.public(), place.0.join("gone")).unwrap();
+        std::fs::create_dir(place.public()).unwrap();
+        write(place.public().join("a"), "new");
+        assert_eq!(text(&files.find(0, "a", 1_000)), "new");
+    }
+
+    #[test]
+    fn compressed_files_beside_it_count_unless_they_are_older() {
+        let place = Place::new("coded");
+        write(place.public().join("a.css"), "body {}");
+        write(place.public().join("a.css.gz"), "gzip");
+        write(place.public().join("a.css.br"), "brotli");
+        let old = std::fs::File::options().write(true).open(place.public().join("a.css.br")).unwrap();
+        old.set_modified(std::time::SystemTime::now() - std::time::Duration::from_secs(60)).unwrap();
+        let Lookup::File { plain, coded } = place.files().find(0, "a.css", 0) else { panic!("a file") };
+        assert!(coded[Coding::Brotli as usize].is_none() && coded[Coding::Zstd as usize].is_none());
+        let gzip = coded[Coding::Gzip as usize].as_ref().unwrap();
+        assert_ne!(gzip.etag, plain.etag);
+        assert!(
+            String::from_utf8_lossy(&gzip.describing)
+                .contains("text/css; charset=utf-8\r\nContent-Encoding: gzip")
+        );
+        assert!(plain.validators.ends_with(b"Vary: Accept-Encoding\r\n"));
+    }
+
+    #[test]
+    fn memory_and_descriptors_are_bounded() {
+        let place = Place::new("bounded");
+        for n in 0..700 {
+            write(place.public().join(n.to_string()), vec![b'x'; 64 * 1024]);
+        }
+        write(place.public().join("large"), vec![b'x'; 64 * 1024 + 1]);
+        let mut files = place.files();
+        for n in 0..700 {
+            assert_eq!(text(&files.find(0, &n.to_string(), 0)).len(), 64 * 1024);
+            assert!(files.memory_bytes <= MEMORY_BYTES_MAX);
+        }
+        assert!(files.entries.len() > 400 && files.index[0].len() == files.entries.len());
+        assert_eq!(text(&files.find(0, "large", 0)), "open file of 65537 bytes");
+    }
+}

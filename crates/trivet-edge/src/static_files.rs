@@ -1,0 +1,339 @@
+//! The step that answers with a file of a served folder (`--static`).
+
+use std::rc::Rc;
+
+use rustix::io::Errno;
+use trivet_http::coding::{Accepted, Coding};
+use trivet_http::conditional::{Conditions, Validators, Verdict};
+use trivet_http::field::Name;
+use trivet_http::h1::response::{self, decimal};
+use trivet_http::h1::{BodyLength, Form, Head, Version};
+use trivet_http::range::{self, Ranges};
+use trivet_http::{path, uri};
+use trivet_pool::Key;
+
+use crate::answer::{JOINED_BODY_BYTES, Own, connection_field, content_length};
+use crate::connection::FileOut;
+use crate::edge::Edge;
+use crate::files::{Content, Lookup, Representation};
+use crate::log;
+use crate::net::Net;
+
+/// Several ranges of a file that is not in memory are put together up to this; beyond it the whole file is sent.
+const SEVERAL_BYTES_MAX: u64 = 1024 * 1024;
+const INDEX: &str = "index.html";
+
+/// Answers from a served folder. `false`: the request is the app's.
+pub(crate) fn step(
+    edge: &mut Edge,
+    key: u32,
+    xkey: Key,
+    buf: &[u8],
+    head: &Head,
+) -> Result<bool, (u16, &'static str)> {
+    if edge.net.files.is_empty() || matches!(head.form, Form::Asterisk) {
+        return Ok(false);
+    }
+    let (raw, query) = uri::split_query(head.path_and_query.of(buf));
+    let mut text = String::new();
+    let path = match std::str::from_utf8(raw) {
+        Ok(raw) if path::is_canonical(raw.as_bytes()) => raw,
+        _ => match path::canonical(raw, &mut text) {
+            Ok(()) => &text,
+            // Whatever it means, it is no file of ours; under a prefix of ours nobody else should guess either.
+            Err(_) if edge.net.files.is_claimed(raw) => return Err((400, "path.spelling")),
+            Err(_) => return Ok(false),
+        },
+    };
+    let Some((folder, rest)) = edge.net.files.folder_of(path) else { return Ok(false) };
+    let optional = edge.net.files.falls_through(folder);
+    let method = head.method.of(buf);
+    if !matches!(method, b"GET" | b"HEAD") {
+        if optional {
+            return Ok(false);
+        }
+        leave_body(edge, key, head);
+        edge.net.answer_own(xkey, 405, Own { fields: b"Allow: GET, HEAD\r\n", ..Own::default() });
+        return Ok(true);
+    }
+    let found = match rest {
+        Some(rest) if !is_hidden(rest) => {
+            let index;
+            let name = if rest.is_empty() || rest.ends_with('/') {
+                index = [rest, INDEX].concat();
+                &index
+            } else {
+                rest
+            };
+            let now_ms = edge.net.now_ms;
+            edge.net.files.find(folder, name, now_ms)
+        }
+        Some(_) => Lookup::Missing,
+        None => Lookup::Folder,
+    };
+    // A folder that has no index is nothing that the app could not be asked for.
+    let has_index = |edge: &mut Edge| {
+        let now_ms = edge.net.now_ms;
+        let index = format!("{}/{INDEX}", rest.unwrap_or_default());
+        matches!(edge.net.files.find(folder, &index, now_ms), Lookup::File { .. })
+    };
+    match found {
+        Lookup::Missing if optional => return Ok(false),
+        Lookup::Folder if optional && !has_index(edge) => return Ok(false),
+        _ => {}
+    }
+    leave_body(edge, key, head);
+    match found {
+        Lookup::File { plain, coded } => answer(&mut edge.net, xkey, buf, head, &plain, &coded),
+        Lookup::Folder if !path.ends_with('/') => {
+            // From the canonical path: a raw one may begin with `//` and name another host.
+            let mut fields = b"Location: ".to_vec();
+            path::encode(path, &mut fields);
+            fields.push(b'/');
+            if let Some(query) = query {
+                fields.push(b'?');
+                fields.extend_from_slice(query);
+            }
+            fields.extend_from_slice(b"\r\n");
+            edge.net.answer_own(xkey, 308, Own { fields: &fields, ..Own::default() });
+        }
+        Lookup::Folder | Lookup::Missing => edge.net.answer_own(xkey, 404, Own::default()),
+        Lookup::Failed(e) => {
+            log::error("cannot open a static file", &[("error", &e)]);
+            let wait = matches!(e, Errno::MFILE | Errno::NFILE | Errno::NOMEM | Errno::AGAIN).then_some(1);
+            let status = if wait.is_some() { 503 } else { 500 };
+            edge.net.answer_own(xkey, status, Own { retry_after: wait, ..Own::default() });
+        }
+    }
+    Ok(true)
+}
+
+/// Nobody reads the body of a request for a file: it ends the connection.
+fn leave_body(edge: &mut Edge, key: u32, head: &Head) {
+    if !matches!(head.body, BodyLength::None | BodyLength::Length(0))
+        && let Some(c) = edge.net.connections.get_mut(key)
+    {
+        c.close = true;
+        c.readable = true;
+    }
+}
+
+/// Names that begin with a dot are nobody's business, but for `.well-known` (RFC 8615) at the top.
+fn is_hidden(rest: &str) -> bool {
+    let mut segments = rest.split('/');
+    let first = segments.next().unwrap_or_default();
+    first.starts_with('.') && first != ".well-known" || segments.any(|s| s.starts_with('.'))
+}
+
+/// What the request says of the representation that it wants.
+fn wishes<'a>(buf: &'a [u8], head: &Head) -> (Accepted, Conditions<'a>, Option<&'a [u8]>) {
+    let mut accepted = Accepted::default();
+    let mut conditions = Conditions::default();
+    let mut ranges = None;
+    let mut ranges_seen = 0;
+    for f in head.fields.iter().filter(|f| f.known == Name::Other) {
+        let name = f.name.of(buf);
+        let value = f.value.of(buf);
+        match name.len() {
+            5 if name.eq_ignore_ascii_case(b"range") => {
+                ranges = Some(value);
+                ranges_seen += 1;
+            }
+            8 if name.eq_ignore_ascii_case(b"if-match") => conditions.if_match.push(value),
+            8 if name.eq_ignore_ascii_case(b"if-range") => conditions.if_range = Some(value),
+            13 if name.eq_ignore_ascii_case(b"if-none-match") => conditions.if_none_match.push(value),
+            15 if name.eq_ignore_ascii_case(b"accept-encoding") => accepted.add(value),
+            17 if name.eq_ignore_ascii_case(b"if-modified-since") => {
+                conditions.if_modified_since = Some(value);
+            }
+            19 if name.eq_ignore_ascii_case(b"if-unmodified-since") => {
+                conditions.if_unmodified_since = Some(value);
+            }
+            _ => {}
+        }
+    }
+    // RFC 9110 §14.2: it means something for GET only.
+    (accepted, conditions, ranges.filter(|_| ranges_seen == 1 && !head.is_head))
+}
+
+fn answer(
+    net: &mut Net,
+    xkey: Key,
+    buf: &[u8],
+    head: &Head,
+    plain: &Rc<Representation>,
+    coded: &[Option<Rc<Representation>>; 3],
+) {
+    let (accepted, conditions, ranges) = wishes(buf, head);
+    let coding: Option<Coding> = accepted.best(|c| coded[c as usize].is_some());
+    let chosen = coding.and_then(|c| coded[c as usize].as_ref()).unwrap_or(plain);
+    let has = Validators { etag: &chosen.etag, modified: chosen.modified };
+    match conditions.judge(has, net.seconds) {
+        Verdict::NotModified => net.send_file(xkey, 304, chosen, &Part::Nothing),
+        Verdict::PreconditionFailed => net.send_file(xkey, 412, chosen, &Part::Nothing),
+        Verdict::SendWhole => net.send_file(xkey, 200, chosen, &Part::Whole),
+        // A range is of the representation that would be sent, whatever its coding (RFC 9110 §14.2).
+        Verdict::Send => match ranges.map_or(Ranges::Whole, |value| range::parse(value, chosen.bytes)) {
+            Ranges::Whole => net.send_file(xkey, 200, chosen, &Part::Whole),
+            Ranges::One(start, length) => net.send_file(xkey, 206, chosen, &Part::One(start, length)),
+            // The parts could not say that they are of a coded whole.
+            Ranges::Several(_) if coding.is_some() => net.send_file(xkey, 200, chosen, &Part::Whole),
+            Ranges::Several(ranges) => match several(net, xkey, chosen, &ranges) {
+                Some((boundary, body)) => net.send_file(xkey, 206, chosen, &Part::Several(boundary, body)),
+                None => net.send_file(xkey, 200, chosen, &Part::Whole),
+            },
+            Ranges::Unsatisfiable => net.send_file(xkey, 416, chosen, &Part::Nothing),
+        },
+    }
+}
+
+/// What of a file is sent.
+enum Part {
+    Nothing,
+    Whole,
+    /// Where it begins, how long it is.
+    One(u64, u64),
+    /// The boundary, and the parts put together.
+    Several(Vec<u8>, Vec<u8>),
+}
+
+/// The body of a `multipart/byteranges` answer (RFC 9110 §14.6) and its boundary. `None`: too much for the memory.
+fn several(
+    net: &mut Net,
+    xkey: Key,
+    file: &Representation,
+    ranges: &[(u64, u64)],
+) -> Option<(Vec<u8>, Vec<u8>)> {
+    if ranges.iter().map(|(_, length)| length).sum::<u64>() > SEVERAL_BYTES_MAX {
+        return None;
+    }
+    // Nobody can have put the id of this very request into the file.
+    let boundary = net.ids.next().to_vec();
+    debug_assert!(net.exchanges.table.get(xkey).is_some(), "the exchange lives until it is answered");
+    let mut body = Vec::new();
+    for &(start, length) in ranges {
+        body.extend_from_slice(b"\r\n--");
+        body.extend_from_slice(&boundary);
+        body.extend_from_slice(b"\r\nContent-Type: ");
+        body.extend_from_slice(file.media.as_bytes());
+        body.extend_from_slice(b"\r\n");
+        content_range(&mut body, Some((start, length)), file.bytes);
+        body.extend_from_slice(b"\r\n");
+        let at = body.len();
+        body.resize(at + length as usize, 0);
+        match &file.content {
+            Content::Memory(bytes) => {
+                body[at..].copy_from_slice(bytes.get(start as usize..(start + length) as usize)?);
+            }
+            Content::File(fd) => {
+                let mut got = 0;
+                while got < length as usize {
+                    match rustix::io::pread(&**fd, &mut body[at + got..], start + got as u64) {
+                        Ok(0) => return None,
+                        Ok(n) => got += n,
+                        Err(Errno::INTR) => {}
+                        Err(_) => return None,
+                    }
+                }
+            }
+        }
+    }
+    body.extend_from_slice(b"\r\n--");
+    body.extend_from_slice(&boundary);
+    body.extend_from_slice(b"--\r\n");
+    Some((boundary, body))
+}
+
+fn content_range(out: &mut Vec<u8>, range: Option<(u64, u64)>, size: u64) {
+    let mut digits = [0; 20];
+    out.extend_from_slice(b"Content-Range: bytes ");
+    match range {
+        Some((start, length)) => {
+            out.extend_from_slice(decimal(start, &mut digits));
+            out.push(b'-');
+            out.extend_from_slice(decimal(start + length - 1, &mut digits));
+        }
+        None => out.push(b'*'),
+    }
+    out.push(b'/');
+    out.extend_from_slice(decimal(size, &mut digits));
+    out.extend_from_slice(b"\r\n");
+}
+
+impl Net {
+    /// Answers with a part of a file. The exchange is over for its client.
+    fn send_file(&mut self, xkey: Key, status: u16, file: &Rc<Representation>, part: &Part) {
+        let Some(x) = self.exchanges.table.get_mut(xkey) else { return };
+        let Some(key) = x.connection else { return };
+        self.awaited = true;
+        let draining = self.draining;
+        let Some(c) = self.connections.get_mut(key) else { return };
+        c.close |= draining || !x.keep_alive;
+        x.status = status;
+        x.head_sent = true;
+        let mut out = std::mem::take(&mut self.out);
+        out.clear();
+        response::status_line(&mut out, Version::Http11, status, None);
+        let (start, length) = match part {
+            Part::Nothing => (0, 0),
+            Part::Whole => (0, file.bytes),
+            Part::One(start, length) => (*start, *length),
+            Part::Several(_, body) => (0, body.len() as u64),
+        };
+        match part {
+            Part::Nothing => {}
+            Part::Whole => out.extend_from_slice(&file.describing),
+            Part::One(..) => {
+                out.extend_from_slice(&file.describing);
+                content_range(&mut out, Some((start, length)), file.bytes);
+            }
+            Part::Several(boundary, _) => {
+                out.extend_from_slice(b"Content-Type: multipart/byteranges; boundary=");
+                out.extend_from_slice(boundary);
+                out.extend_from_slice(b"\r\n");
+            }
+        }
+        if status == 416 {
+            content_range(&mut out, None, file.bytes);
+        }
+        // A 304 has no content, and its length would be taken for that of the 200 (RFC 9110 §15.4.5).
+        if status != 304 {
+            content_length(&mut out, length);
+        }
+        if !matches!(status, 412 | 416) {
+            out.extend_from_slice(&file.validators);
+        }
+        out.extend_from_slice(&self.tail);
+        out.extend_from_slice(b"X-Request-Id: ");
+        out.extend_from_slice(x.request_id());
+        out.extend_from_slice(b"\r\n");
+        connection_field(&mut out, c.close, x.http_1_0);
+        out.extend_from_slice(b"\r\n");
+        let mut large = None;
+        let body: &[u8] = if x.is_head {
+            &[]
+        } else {
+            x.body_sent = length;
+            match (part, &file.content) {
+                (Part::Nothing, _) => &[],
+                (Part::Several(_, body), _) => body,
+                (_, Content::Memory(bytes)) => &bytes[start as usize..(start + length) as usize],
+                (_, Content::File(fd)) => {
+                    large = Some(FileOut { file: fd.clone(), offset: start, left: length, after: b"" });
+                    &[]
+                }
+            }
+        };
+        let alive = if body.len() <= JOINED_BODY_BYTES {
+            out.extend_from_slice(body);
+            self.write(key, &[&out], large.is_some())
+        } else {
+            self.write(key, &[&out, body], false)
+        };
+        self.out = out;
+        let alive = alive && large.is_none_or(|large| self.write_file(key, large));
+        if alive {
+            self.complete(xkey);
+        }
+    }
+}

@@ -1,0 +1,168 @@
+//! The canonical form of a request's path: the one that routes, access rules and files are looked up by.
+//!
+//! Split on raw `/`, each segment decoded once, dot segments resolved (RFC 3986 §5.2.4), empty segments merged.
+//! Whatever would let two spellings mean different things to two readers is refused.
+
+use crate::uri::{self, BadEscape, EscapeError};
+
+/// Why a path has no canonical form; where a file or a rule depends on it, it is answered with 400.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BadPath {
+    #[error(transparent)]
+    Escape(#[from] EscapeError),
+    /// `%2F`, `%5C` or a backslash: a separator to some and a letter to others.
+    #[error("an encoded slash or a backslash")]
+    Separator,
+    #[error("not UTF-8")]
+    Encoding,
+}
+
+/// Whether a raw path is canonical as it stands, which nearly all are.
+#[inline]
+pub fn is_canonical(raw: &[u8]) -> bool {
+    let mut before = b'/';
+    for (at, &byte) in raw.iter().enumerate() {
+        match byte {
+            b'%' | b'\\' | 0x80.. => return false,
+            b'/' | b'.' if before == b'/' && at > 0 => return false,
+            b'/' if at == 0 => {}
+            _ if at == 0 => return false,
+            _ => {}
+        }
+        before = byte;
+    }
+    !raw.is_empty()
+}
+
+/// Appends the canonical form of `raw` (a path without its query) to `out`. It begins with `/`, and ends with `/`
+/// where `raw` names a folder: by a slash or a dot segment at its end.
+pub fn canonical(raw: &[u8], out: &mut String) -> Result<(), BadPath> {
+    let base = out.len();
+    let mut bytes = std::mem::take(out).into_bytes();
+    let result = resolve(raw, &mut bytes, base);
+    if result.is_err() {
+        bytes.truncate(base);
+    }
+    match String::from_utf8(bytes) {
+        Ok(text) => {
+            *out = text;
+            result
+        }
+        Err(e) => {
+            // What stood there before was text.
+            let mut bytes = e.into_bytes();
+            bytes.truncate(base);
+            *out = String::from_utf8(bytes).unwrap_or_default();
+            Err(BadPath::Encoding)
+        }
+    }
+}
+
+fn resolve(raw: &[u8], out: &mut Vec<u8>, base: usize) -> Result<(), BadPath> {
+    let mut folder = true;
+    for raw_segment in raw.split(|b| *b == b'/') {
+        let start = out.len();
+        out.push(b'/');
+        uri::percent_decode(raw_segment, BadEscape::Refuse, out)?;
+        let segment = &out[start + 1..];
+        if segment.iter().any(|b| matches!(b, b'/' | b'\\')) {
+            return Err(BadPath::Separator);
+        }
+        folder = matches!(segment, b"" | b"." | b"..");
+        if segment == b".." {
+            out.truncate(start);
+            let parent = out[base..].iter().rposition(|b| *b == b'/').unwrap_or(0);
+            out.truncate(base + parent);
+        } else if folder {
+            out.truncate(start);
+        }
+    }
+    if folder {
+        out.push(b'/');
+    }
+    Ok(())
+}
+
+/// Appends `path` with every byte encoded that may not stand in a path, for use in a `Location`.
+pub fn encode(path: &str, out: &mut Vec<u8>) {
+    const HEX: &[u8; 16] = b"0123456789ABCDEF";
+    for &byte in path.as_bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=:@/".contains(&byte) {
+            out.push(byte);
+        } else {
+            out.extend_from_slice(&[b'%', HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]]);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn of(raw: &[u8]) -> Result<String, BadPath> {
+        let mut out = String::from("x");
+        canonical(raw, &mut out)?;
+        Ok(out.split_off(1))
+    }
+
+    #[test]
+    fn spellings_of_one_path_have_one_form() {
+        for (raw, path) in [
+            ("/", "/"),
+            ("", "/"),
+            ("/a", "/a"),
+            ("/a/", "/a/"),
+            ("//a///b", "/a/b"),
+            ("/a/./b/../c", "/a/c"),
+            ("/a/..", "/"),
+            ("/a/.", "/a/"),
+            ("/../../etc/passwd", "/etc/passwd"),
+            ("/a/%2e%2E/b", "/b"),
+            ("/%61%20b", "/a b"),
+            ("/caf%C3%A9", "/café"),
+            ("/caf\u{e9}", "/café"),
+            ("/a;b=c", "/a;b=c"),
+            ("/a/..;/b", "/a/..;/b"),
+            ("/%2561", "/%61"),
+            ("/...", "/..."),
+        ] {
+            assert_eq!(of(raw.as_bytes()).as_deref(), Ok(path), "{raw}");
+        }
+    }
+
+    #[test]
+    fn what_two_readers_may_read_differently_is_refused() {
+        for (raw, why) in [
+            (&b"/a%2Fb"[..], BadPath::Separator),
+            (b"/a%5cb", BadPath::Separator),
+            (b"/a\\b", BadPath::Separator),
+            (b"/a%00", BadPath::Escape(EscapeError::Nul)),
+            (b"/a%zz", BadPath::Escape(EscapeError::Syntax)),
+            (b"/a%", BadPath::Escape(EscapeError::Syntax)),
+            (b"/%ff", BadPath::Encoding),
+            (b"/%c0%ae%c0%ae/", BadPath::Encoding),
+        ] {
+            assert_eq!(of(raw), Err(why), "{}", raw.escape_ascii());
+        }
+        let mut kept = "kept".to_owned();
+        assert!(canonical(b"/%ff", &mut kept).is_err());
+        assert_eq!(kept, "kept", "nothing half done stays");
+    }
+
+    proptest! {
+        #[test]
+        fn a_canonical_path_is_its_own_form_and_has_no_dots(raw in "[/.%a2eEfF5cC;\\\\é]{0,24}") {
+            if let Ok(path) = of(raw.as_bytes()) {
+                prop_assert!(path.starts_with('/') && !path.contains("//"));
+                prop_assert!(path.split('/').all(|s| s != "." && s != ".."));
+                let mut encoded = Vec::new();
+                encode(&path, &mut encoded);
+                prop_assert_eq!(of(&encoded), Ok(path));
+            }
+            if is_canonical(raw.as_bytes()) {
+                prop_assert_eq!(of(raw.as_bytes()), Ok(raw));
+            }
+        }
+    }
+}
