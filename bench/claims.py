@@ -198,7 +198,9 @@ def idle(r, me):
 def static(r, me):
     return [versus(r, "static", f"{size}, http", "cpu_us", me, peer, limit) for size, peer, limit in (
         ("1k", "nginx", 0.65), ("1k", "nginx-filecache", 0.85), ("16k", "nginx", 0.65), ("16k", "nginx-filecache", 0.85),
-        ("1m", "nginx", 0.9), ("1m", "caddy", 1.0))]
+        ("1m", "nginx", 0.9), ("1m", "caddy", 1.0))] + [
+        versus(r, "static", f"{size}, https h1", "cpu_us", me, peer, limit) for size, peer, limit in (
+            ("1k", "nginx", 0.75), ("1k", "nginx-filecache", 0.9), ("1m", "nginx", 1.03))]
 
 
 FINDERS = {f.__name__: f for f in (hello, hello12, hello1, flask, body, churn, mixed, slow, idle, static)}

@@ -133,12 +133,10 @@ def static():
             if tls and f == "16k":
                 continue
             for s in S.STATIC:
-                if tls and s.name == "trivet":
-                    continue
                 cases.append(Case(f"{f}, {'https h1' if tls else 'http'}", s, get(f"/s/{f}.bin", conns), "hello:app", 2,
                                   "/s/1k.bin", tls))
     for f in ("1k",):
-        for s in [s for s in S.STATIC if s.name != "trivet"]:
+        for s in [s for s in S.STATIC]:
             cases.append(Case(f"{f}, h2 (8 conns x 8 streams)", s,
                               lambda c, secs, f=f: loads.h2load(url(c, f"/s/{f}.bin"), secs, 8, 8), "hello:app", 2,
                               "/s/1k.bin", True))

@@ -15,7 +15,7 @@ APPS = HERE / "apps"
 CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "trivet-bench"
 CACHE.mkdir(parents=True, exist_ok=True)
 VENV = Path(os.environ.get("BENCH_VENV", CACHE / "venv"))
-FILES = CACHE / "files"                     # static files and certificates, made by prepare()
+FILES = Path("/var/tmp/trivet-bench")       # static files and certificates, made by prepare(); servers drop root
 PY = str(VENV / "bin/python")
 SITE = next(VENV.glob("lib/python3*/site-packages"), VENV / "lib")
 TRIVET = os.environ.get("TRIVET_BIN", str(HERE.parent / "target/release/trivet"))
@@ -255,6 +255,11 @@ def trivet_server(name, *extra):
     return Server(name, trivet(*extra), [TRIVET], env={"VIRTUAL_ENV": str(VENV)}, raises_files=True)
 
 
+def trivet_static(c):
+    tls = ("--tls-cert", str(CERT), "--tls-key", str(KEY)) if c.tls else ()
+    return trivet("--static", f"/s={FILES}/www/s", *tls)(c)
+
+
 TRIVET_SHIPPED = trivet_server("trivet")
 TRIVET_LOG = trivet_server("trivet-log", "--access-logfile", "{dir}/access.log")
 TRIVET_STREAM = trivet_server("trivet-stream", "--no-request-buffering")
@@ -301,7 +306,7 @@ ROBYN = Server("robyn", lambda c: [["env", f"BENCH_PORT={c.port}", PY, str(APPS 
 
 OPEN_FILES = "open_file_cache max=1000 inactive=60s; open_file_cache_valid 60s;"
 STATIC = [
-    trivet_server("trivet", "--static", f"/s={FILES}/www/s"),
+    Server("trivet", trivet_static, [TRIVET], env={"VIRTUAL_ENV": str(VENV)}, raises_files=True),
     Server("nginx", lambda c: [nginx(c, f"root {FILES}/www;")], ["nginx"]),
     Server("nginx-filecache", lambda c: [nginx(c, f"root {FILES}/www;", OPEN_FILES)], ["nginx"]),
     Server("caddy", lambda c: caddy(c, f"root * {FILES}/www\n  file_server"), ["caddy"]),

@@ -149,7 +149,7 @@ def test_a_flag_with_a_typing_error_is_answered_with_the_right_one(tmp_path: Pat
 
 
 @pytest.mark.parametrize(
-    "flag", ["--worker-class", "--preload", "--max-requests", "--certfile", "--reuse-port"]
+    "flag", ["--worker-class", "--preload", "--max-requests", "--ca-certs", "--reuse-port"]
 )
 def test_flags_of_gunicorn_that_are_not_here_are_answered_with_one_line(tmp_path: Path, flag: str) -> None:
     write(tmp_path, "app.py", GOOD)

@@ -235,8 +235,8 @@ def account_after_kills(load: Load, record: Path, kills: int) -> None:
     times = recorded(record)
     bad: list[str] = []
     bad_gateway = 0
-    # Between the worker's last word and the app's first line lie microseconds. Nobody can tell that a request which
-    # meets the signal there has not run: it is not repeated.
+    # Between the worker's last word and the app's first line lie microseconds. Nobody can tell that a request
+    # which meets the signal there has not run: it is not repeated.
     unlucky = 0
     for o in load.outcomes:
         ran = times[o.id]

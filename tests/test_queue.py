@@ -198,7 +198,7 @@ def test_health_fails_while_no_worker_can_serve(start: Start, tmp_path: Path) ->
 
 
 def test_who_comes_late_is_heard_while_every_worker_is_well_supplied(start: Start) -> None:
-    """Under steady load the edge sleeps in short naps: connections that come meanwhile must be seen all the same."""
+    """Under steady load the edge sleeps in short naps: connections that come meanwhile must be seen too."""
     server = start("echo")
     ended = threading.Event()
 

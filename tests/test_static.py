@@ -150,7 +150,10 @@ def test_ranges(server: Server, name: str) -> None:
     kind, _, boundary = (several.get("content-type") or "").partition("; boundary=")
     assert (several.status, kind) == (206, "multipart/byteranges")
     parts = several.body.split(b"--" + boundary.encode())
-    assert [p.partition(b"\r\n\r\n")[2].removesuffix(b"\r\n") for p in parts[1:-1]] == [whole[0:2], whole[4:7]]
+    assert [p.partition(b"\r\n\r\n")[2].removesuffix(b"\r\n") for p in parts[1:-1]] == [
+        whole[0:2],
+        whole[4:7],
+    ]
     assert parts[-1] == b"--\r\n"
 
 
@@ -191,7 +194,12 @@ def test_spellings_that_two_readers_may_read_in_two_ways_are_refused(server: Ser
 
 
 def test_one_path_has_many_honest_spellings(server: Server) -> None:
-    for target in "/static/%73ite.css", "//static//site.css", "/x/../static/./site.css", "/static/site.css?v=2":
+    for target in (
+        "/static/%73ite.css",
+        "//static//site.css",
+        "/x/../static/./site.css",
+        "/static/site.css?v=2",
+    ):
         assert get(server, target).body == CSS, target
     assert get(server, "/static/.well-known/security.txt").body == b"mail us"
 
@@ -228,7 +236,13 @@ def test_with_the_root_as_path_the_app_gets_the_rest(start: Start, folder: Path)
     server = start("echo", "--static", f"/={folder}", "--static", f"/deep/er={folder / 'docs'}")
     assert get(server, "/site.css").body == CSS
     assert get(server, "/deep/er/").body == b"<h1>docs</h1>"
-    for target, method in ("/", "GET"), ("/nothing", "GET"), ("/site.css", "POST"), ("/.env", "GET"), ("/%ff", "GET"):
+    for target, method in (
+        ("/", "GET"),
+        ("/nothing", "GET"),
+        ("/site.css", "POST"),
+        ("/.env", "GET"),
+        ("/%ff", "GET"),
+    ):
         answer = get(server, target, method=method)
         assert answer.status == 200, target
         assert answer.body not in (CSS, b"TOP SECRET")
@@ -250,7 +264,7 @@ def test_files_go_on_while_every_worker_is_busy(start: Start, folder: Path) -> N
 
 
 def test_a_file_that_is_replaced_is_wholly_old_or_wholly_new(server: Server, folder: Path) -> None:
-    """Small ones come from memory, large ones by sendfile; each body must be of one version, with that one's tag."""
+    """Small ones from memory, large ones by sendfile: each body is of one version, with that one's tag."""
     ended = threading.Event()
 
     def replace() -> None:

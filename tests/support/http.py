@@ -8,6 +8,7 @@ import asyncio
 import json as jsonlib
 import re
 import socket
+import ssl
 from collections.abc import Generator
 from dataclasses import dataclass, field
 from typing import Any
@@ -170,7 +171,15 @@ def parse(method: str = "GET", sink: Any = None) -> Parser:
 class Connection:
     """A client connection. All waits end after `PATIENCE_SECONDS`."""
 
-    def __init__(self, address: Address, *, source: str | None = None, receive_buffer: int = 0) -> None:
+    def __init__(
+        self,
+        address: Address,
+        *,
+        source: str | None = None,
+        receive_buffer: int = 0,
+        tls: ssl.SSLContext | None = None,
+        session: ssl.SSLSession | None = None,
+    ) -> None:
         if isinstance(address, str):
             self.socket = socket.socket(socket.AF_UNIX)
         else:
@@ -187,6 +196,11 @@ class Connection:
             raise
         if not isinstance(address, str):
             self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if tls:
+            # An end without TLS's own word for it is an error here, not an end.
+            self.socket = tls.wrap_socket(
+                self.socket, server_hostname="localhost", session=session, suppress_ragged_eofs=False
+            )
         self.buffer = bytearray()
 
     def __enter__(self) -> "Connection":

@@ -288,7 +288,7 @@ impl Net {
         };
         x.body_sent = body.len() as u64;
         let short = matches!(x.framing, Framing::Length(left) if left > 0);
-        c.last = !short && c.close_is_plain() && c.nothing_came();
+        c.last = !short && c.tls.is_none() && c.close_is_plain() && c.nothing_came();
         let alive = if body.len() <= JOINED_BODY_BYTES {
             out.extend_from_slice(body);
             self.write(key, &[&out], false)

@@ -53,6 +53,9 @@ pub struct Listener {
     /// As shown to people, e.g. `http://127.0.0.1:8000`.
     pub name: String,
     pub unix: bool,
+    /// Speaks TLS; the certificate and its key come by descriptor.
+    #[serde(default)]
+    pub tls: bool,
 }
 
 /// A folder of files under a path.

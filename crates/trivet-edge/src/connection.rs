@@ -8,6 +8,8 @@ use rustix::io::Errno;
 use rustix::net::RecvFlags;
 use trivet_http::h1::Chunked;
 
+use crate::tls::Tls;
+
 /// What the connection is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Phase {
@@ -83,6 +85,7 @@ pub(crate) struct Connection {
     /// Where the client reached us, where the listener's own address does not tell.
     pub(crate) local: Option<(AddressText, u16)>,
     pub(crate) trusted: bool,
+    pub(crate) tls: Option<Box<Tls>>,
 
     pub(crate) phase: Phase,
     /// Read but not yet used: a partial head, or what was sent ahead of its turn.
@@ -144,6 +147,7 @@ impl Connection {
             port,
             local: None,
             trusted: false,
+            tls: None,
             phase: Phase::Head,
             input: Vec::new(),
             resume: 0,

@@ -20,6 +20,7 @@ use crate::exchange::Place;
 use crate::log;
 use crate::net::{Listening, Net};
 use crate::pipeline::{BUFFERED_BYTES_MANY, WINDOW_BYTES, WINDOW_BYTES_SCARCE};
+use crate::tls::Acceptor;
 
 const EVENTS: usize = 512;
 const TICK_MS: u64 = 250;
@@ -66,7 +67,7 @@ pub(crate) fn serve(control: Channel) -> io::Result<ExitCode> {
     let mut listeners = Vec::new();
     for l in &config.listeners {
         let fd = fds.next().ok_or_else(|| io::Error::other("fewer listening sockets than configured"))?;
-        listeners.push(Listening::new(fd, l.unix));
+        listeners.push(Listening::new(fd, l.unix, l.tls));
     }
     let log = match &config.access_log {
         Some(wanted) => {
@@ -75,13 +76,21 @@ pub(crate) fn serve(control: Channel) -> io::Result<ExitCode> {
         }
         None => None,
     };
+    let acceptor = if config.listeners.iter().any(|l| l.tls) {
+        let (Some(chain), Some(key)) = (fds.next(), fds.next()) else {
+            return Err(io::Error::other("no descriptors for the certificate and its key"));
+        };
+        Some(acceptor(&chain, &key)?)
+    } else {
+        None
+    };
     let limits = Limits {
         queue_length_max: config.queue_length_max as usize,
         queue_ns: config.queue_ms.saturating_mul(1_000_000),
     };
     let pool = Pool::new(limits, config.transport, config.generation);
     let mut edge = Edge {
-        net: Net::new(config, epoll, listeners, log),
+        net: Net::new(config, epoll, listeners, log, acceptor),
         pool,
         control,
         scratch: vec![0; SCRATCH_BYTES],
@@ -98,6 +107,23 @@ pub(crate) fn serve(control: Channel) -> io::Result<ExitCode> {
     }
     edge.tell(&FromEdge::Ready);
     edge.run()
+}
+
+fn acceptor(chain: &OwnedFd, key: &OwnedFd) -> io::Result<Acceptor> {
+    Acceptor::new(&content(chain)?, &content(key)?).map_err(io::Error::other)
+}
+
+/// All of a file, whatever its position.
+fn content(file: &OwnedFd) -> io::Result<Vec<u8>> {
+    let mut bytes = vec![0; rustix::fs::fstat(file)?.st_size as usize];
+    let mut at = 0;
+    while at < bytes.len() {
+        match rustix::io::pread(file.as_fd(), &mut bytes[at..], at as u64)? {
+            0 => break,
+            n => at += n,
+        }
+    }
+    Ok(bytes)
 }
 
 impl Edge {
@@ -758,6 +784,15 @@ impl Edge {
                 ToEdge::ReopenLog => {
                     if let (Some(log), Some(fd)) = (&mut self.net.log, fds.next()) {
                         log.reopen(fd);
+                    }
+                }
+                ToEdge::Identity => {
+                    if let (Some(chain), Some(key)) = (fds.next(), fds.next()) {
+                        match acceptor(&chain, &key) {
+                            // Connections keep the one that they began with.
+                            Ok(acceptor) => self.net.acceptor = Some(acceptor),
+                            Err(e) => log::error("a new certificate cannot be used", &[("error", &e)]),
+                        }
                     }
                 }
                 ToEdge::Drain { within_ms } => self.drain(within_ms),

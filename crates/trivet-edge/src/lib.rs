@@ -17,6 +17,7 @@ mod request_id;
 mod spool;
 mod static_files;
 mod table;
+pub mod tls;
 
 use std::os::fd::OwnedFd;
 use std::process::ExitCode;

@@ -11,12 +11,13 @@ use crate::connection::{AddressText, Connection};
 use crate::edge::Edge;
 use crate::log;
 use crate::net::Listening;
+use crate::tls::Acceptor;
 
 /// Connections taken from one listener before the others get their turn.
 const ACCEPT_BATCH: usize = 64;
 
 impl Listening {
-    pub(crate) fn new(socket: OwnedFd, unix: bool) -> Self {
+    pub(crate) fn new(socket: OwnedFd, unix: bool, tls: bool) -> Self {
         let local = if unix { None } else { local_address(&socket) };
         // A wildcard address says nothing about where a client came in.
         let local = local.filter(|a| !a.ip().is_unspecified());
@@ -29,6 +30,7 @@ impl Listening {
         Self {
             socket: Some(socket),
             unix,
+            tls,
             local: local.map(|a| (AddressText::of(Some(a.ip())), a.port())),
             paused: false,
         }
@@ -79,10 +81,19 @@ impl Edge {
         if !listener.unix && listener.local.is_none() {
             c.local = local_address(&c.socket).map(|a| (AddressText::of(Some(a.ip())), a.port()));
         }
+        if listener.tls {
+            c.tls = self.net.acceptor.as_ref().and_then(Acceptor::accept);
+            if c.tls.is_none() {
+                return;
+            }
+        }
         // Its first request is likely to be there already.
         c.readable = true;
+        let secure = c.tls.is_some();
         let key = self.net.connections.insert(c);
-        let idle = self.net.now_ms + self.net.config.keep_alive_ms.max(self.net.config.head_ms);
+        // A handshake has no longer than a head.
+        let (keep_alive_ms, head_ms) = (self.net.config.keep_alive_ms, self.net.config.head_ms);
+        let idle = self.net.now_ms + if secure { head_ms } else { keep_alive_ms.max(head_ms) };
         self.net.set_deadline(key, idle);
         self.receive(key);
         let generation = self.net.connections.generation(key);

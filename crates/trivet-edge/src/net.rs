@@ -18,6 +18,7 @@ use crate::files::Files;
 use crate::request_id::RequestIds;
 use crate::spool::Spools;
 use crate::table::Table;
+use crate::tls::Acceptor;
 
 /// A client that takes no byte of its answer for so long is cut.
 pub(crate) const WRITE_STALL_MS: u64 = 60_000;
@@ -30,12 +31,16 @@ const SENDFILE_BYTES: u64 = 1024 * 1024;
 /// One connection sends at most this in one turn of the loop.
 const TURN_BYTES_MAX: u64 = 4 * 1024 * 1024;
 
+/// A file is encrypted by pieces of this size.
+const TLS_FILE_BYTES: u64 = 64 * 1024;
+
 /// A listening socket.
 #[derive(Debug)]
 pub(crate) struct Listening {
     /// `None` once no new connection is wanted.
     pub(crate) socket: Option<OwnedFd>,
     pub(crate) unix: bool,
+    pub(crate) tls: bool,
     /// Its own address; `None` where only the connection can tell.
     pub(crate) local: Option<(AddressText, u16)>,
     pub(crate) paused: bool,
@@ -66,6 +71,9 @@ pub(crate) struct Net {
     pub(crate) files: Files,
     pub(crate) ids: RequestIds,
     pub(crate) log: Option<AccessLog>,
+    pub(crate) acceptor: Option<Acceptor>,
+    /// What one read of a TLS connection says.
+    pub(crate) plain: Vec<u8>,
     /// Request bodies held in memory, and answers that wait for slow clients.
     pub(crate) inline_bytes: usize,
     pub(crate) buffered_bytes: usize,
@@ -98,6 +106,7 @@ impl Net {
         epoll: OwnedFd,
         listeners: Vec<Listening>,
         log: Option<AccessLog>,
+        acceptor: Option<Acceptor>,
     ) -> Self {
         let now_ns = trivet_wire::monotonic_ns();
         let limits = Limits {
@@ -131,6 +140,8 @@ impl Net {
             again: Vec::new(),
             stuffed: Vec::new(),
             awaited: false,
+            acceptor,
+            plain: Vec::new(),
             fresh: Vec::new(),
             yielded: Vec::new(),
             unread: Vec::new(),
@@ -184,8 +195,12 @@ impl Net {
 
     /// Closes the connection at once. Its exchange, if any, loses its client.
     pub(crate) fn drop_connection(&mut self, key: u32) {
-        let Some(c) = self.connections.remove(key) else { return };
+        let Some(mut c) = self.connections.remove(key) else { return };
         self.buffered_bytes -= c.pending_bytes();
+        // In mid-answer nobody shall take the end for the end of the answer.
+        if c.exchange.is_none() {
+            last_word(&mut c);
+        }
         if let Some(x) = c.exchange {
             self.abandon(x);
         }
@@ -256,12 +271,16 @@ impl Net {
     pub(crate) fn write(&mut self, key: u32, parts: &[&[u8]], cork: bool) -> bool {
         let generation = self.connections.generation(key);
         let Some(c) = self.connections.get_mut(key) else { return false };
+        if let Some(tls) = &mut c.tls {
+            forget_sent(&mut c.output, &mut c.output_at);
+            let before = c.output.len();
+            tls.put(parts, &mut c.output);
+            self.buffered_bytes += c.output.len() - before;
+            self.flush_later(key);
+            return true;
+        }
         if c.blocked || c.file.is_some() || cork {
-            // A client that is never quite up to date must not keep all that it has got.
-            if c.output_at > OUTPUT_KEPT_BYTES && c.output_at >= c.output.len() / 2 {
-                c.output.drain(..c.output_at);
-                c.output_at = 0;
-            }
+            forget_sent(&mut c.output, &mut c.output_at);
             let before = c.output.len();
             for part in parts {
                 c.output.extend_from_slice(part);
@@ -323,6 +342,18 @@ impl Net {
         self.connections.get(key).is_some()
     }
 
+    /// What waits is sent at the end of the turn, unless the socket takes nothing anyway.
+    pub(crate) fn flush_later(&mut self, key: u32) {
+        let generation = self.connections.generation(key);
+        if let Some(c) = self.connections.get_mut(key)
+            && !c.blocked
+            && !c.corked
+        {
+            c.corked = true;
+            self.corked.push((key, generation));
+        }
+    }
+
     /// Puts a file behind what waits to be sent.
     pub(crate) fn write_file(&mut self, key: u32, file: FileOut) -> bool {
         let Some(c) = self.connections.get_mut(key) else { return false };
@@ -347,7 +378,10 @@ impl Net {
                             clear_output(c);
                         }
                         c.blocked = false;
-                        c.deadline_ms = self.now_ms + WRITE_STALL_MS;
+                        // Before and during a request others than the answer's reader set the pace.
+                        if matches!(c.phase, Phase::App | Phase::Flush) {
+                            c.deadline_ms = self.now_ms + WRITE_STALL_MS;
+                        }
                     }
                     Err(Errno::INTR) => {}
                     Err(Errno::AGAIN) => return self.wait_writable(key),
@@ -365,8 +399,11 @@ impl Net {
             if file.left == 0 {
                 let after = file.after;
                 c.file = None;
-                c.output.extend_from_slice(after);
-                self.buffered_bytes += after.len();
+                match &mut c.tls {
+                    Some(tls) if !after.is_empty() => tls.put(&[after], &mut c.output),
+                    _ => c.output.extend_from_slice(after),
+                }
+                self.buffered_bytes += c.output.len();
                 continue;
             }
             if turn_bytes >= TURN_BYTES_MAX {
@@ -374,6 +411,25 @@ impl Net {
                 c.yielded = true;
                 self.yielded.push((key, self.connections.generation(key)));
                 return true;
+            }
+            if let Some(tls) = &mut c.tls {
+                let count = file.left.min(TLS_FILE_BYTES) as usize;
+                self.plain.resize(count, 0);
+                match rustix::io::pread(&*file.file, &mut self.plain[..count], file.offset) {
+                    Ok(n) if n > 0 => {
+                        file.offset += n as u64;
+                        file.left -= n as u64;
+                        turn_bytes += n as u64;
+                        tls.put(&[&self.plain[..n]], &mut c.output);
+                        self.buffered_bytes += c.output.len();
+                    }
+                    Err(Errno::INTR) => {}
+                    Ok(_) | Err(_) => {
+                        self.cut(key, true);
+                        return false;
+                    }
+                }
+                continue;
             }
             let count = file.left.min(SENDFILE_BYTES) as usize;
             match rustix::fs::sendfile(&c.socket, &file.file, Some(&mut file.offset), count) {
@@ -401,12 +457,14 @@ impl Net {
 
     fn wait_writable(&mut self, key: u32) -> bool {
         self.awaited = true;
-        if let Some(c) = self.connections.get_mut(key) {
-            c.blocked = true;
-        }
-        let deadline = self.now_ms + WRITE_STALL_MS;
+        let Some(c) = self.connections.get_mut(key) else { return false };
+        c.blocked = true;
+        let answering = matches!(c.phase, Phase::App | Phase::Flush);
         self.register(key);
-        self.set_deadline(key, deadline);
+        if answering {
+            let deadline = self.now_ms + WRITE_STALL_MS;
+            self.set_deadline(key, deadline);
+        }
         self.connections.get(key).is_some()
     }
 
@@ -417,6 +475,15 @@ impl Net {
         let now_ms = self.now_ms;
         let keep_alive_ms = self.config.keep_alive_ms;
         let Some(c) = self.connections.get_mut(key) else { return };
+        if c.close
+            && c.file.is_none()
+            && let Some(tls) = &mut c.tls
+        {
+            // TLS's own word for the end goes behind the answer.
+            let before = c.output.len();
+            tls.close(&mut c.output);
+            self.buffered_bytes += c.output.len() - before;
+        }
         if c.has_output() {
             c.phase = Phase::Flush;
             if !c.blocked && !c.corked {
@@ -449,6 +516,11 @@ impl Net {
             self.again.push((key, generation));
             return;
         }
+        if c.tls.is_some() && c.peer_closed && c.input.is_empty() {
+            // The client's word that nothing follows came with its last request.
+            self.drop_connection(key);
+            return;
+        }
         c.phase = Phase::Head;
         c.served = true;
         let idle = now_ms + if draining { keep_alive_ms.min(LINGER_MS) } else { keep_alive_ms };
@@ -471,12 +543,36 @@ impl Net {
 
     /// Cuts the connection so that nobody takes what was sent for the whole.
     pub(crate) fn cut(&mut self, key: u32, reset: bool) {
-        if let Some(c) = self.connections.get(key)
+        if let Some(c) = self.connections.get_mut(key)
             && reset
         {
+            c.tls = None;
             let _ = rustix::net::sockopt::set_socket_linger(&c.socket, Some(std::time::Duration::ZERO));
         }
         self.drop_connection(key);
+    }
+}
+
+/// TLS's own word that nothing follows, without which a client cannot tell an end from a cut. Whether it arrives
+/// changes nothing for us.
+fn last_word(c: &mut Connection) {
+    if c.has_output() {
+        return;
+    }
+    if let Some(tls) = &mut c.tls {
+        tls.close(&mut c.output);
+        if !c.output.is_empty() {
+            let _ = rustix::net::send(&c.socket, &c.output, SendFlags::NOSIGNAL);
+            c.output.clear();
+        }
+    }
+}
+
+/// A client that is never quite up to date must not keep all that it has got.
+fn forget_sent(output: &mut Vec<u8>, at: &mut usize) {
+    if *at > OUTPUT_KEPT_BYTES && *at >= output.len() / 2 {
+        output.drain(..*at);
+        *at = 0;
     }
 }
 

@@ -36,7 +36,7 @@ fn take(edge: &mut Edge, key: u32, buf: &[u8], head: &Head) -> Result<usize, (u1
     texts(edge, head)?;
     let seen = client(edge, key, buf, head);
     frame(edge, key, xkey, buf, head, &seen);
-    scheme(head, &seen)?;
+    scheme(edge, key, head, &seen)?;
     nul(head.target.of(buf))?;
     body_limit(edge, head)?;
     if health(edge, key, xkey, buf, head) || static_files::step(edge, key, xkey, buf, head)? {
@@ -85,8 +85,9 @@ fn client<'a>(edge: &mut Edge, key: u32, buf: &'a [u8], head: &Head) -> Client<'
 }
 
 /// RFC 9110 §7.4: an https target over a connection that is not secured.
-fn scheme(head: &Head, seen: &Client<'_>) -> Result<(), (u16, &'static str)> {
-    if head.form == Form::AbsoluteHttps && seen.forwarded.https != Some(true) {
+fn scheme(edge: &Edge, key: u32, head: &Head, seen: &Client<'_>) -> Result<(), (u16, &'static str)> {
+    let secure = edge.net.connections.get(key).is_some_and(|c| c.tls.is_some());
+    if head.form == Form::AbsoluteHttps && !secure && seen.forwarded.https != Some(true) {
         return Err((421, "scheme.unsecured"));
     }
     Ok(())
@@ -149,7 +150,8 @@ fn frame(edge: &mut Edge, key: u32, xkey: u32, buf: &[u8], head: &Head, seen: &C
         .as_ref()
         .or(listener.local.as_ref())
         .map_or((&[][..], 0), |(ip, port)| (ip.as_bytes(), *port));
-    let https = seen.forwarded.https == Some(true);
+    // A proxy that we trust knows better than the connection that it came by.
+    let https = seen.forwarded.https.unwrap_or(c.tls.is_some());
     let (mut server, mut server_port) = (server, server_port);
     if c.ip.is_none() {
         // A unix socket has no address: the name that the client used must do.

@@ -1,6 +1,7 @@
 //! Reading: bytes of a connection become heads, bodies and what is thrown away.
 
 use rustix::io::Errno;
+use rustix::net::SendFlags;
 use trivet_http::h1::{Parsed, Reject, Step};
 use trivet_pool::Submitted;
 use trivet_wire::frame::{FRAME_BYTES_MAX, HEADER_BYTES, INLINE_BODY_BYTES_MAX, Kind, flag};
@@ -12,6 +13,7 @@ use crate::exchange::Place;
 use crate::log;
 use crate::pipeline::{self, INLINE_SUM_BYTES_MAX};
 use crate::spool;
+use crate::tls::PLAIN_HTTP;
 
 /// A body must bring [`BODY_WINDOW_BYTES_MIN`] in each such time, however long it is in all.
 pub(crate) const BODY_WINDOW_MS: u64 = 30_000;
@@ -49,6 +51,8 @@ impl Edge {
             if room == 0 {
                 break;
             }
+            // What is wanted is plain; how many bytes on the wire that takes is for the client to choose.
+            let room = if c.tls.is_some() { scratch.len() } else { room };
             if turn_bytes >= TURN_BYTES_MAX {
                 c.unread = true;
                 self.net.unread.push((key, self.net.connections.generation(key)));
@@ -66,7 +70,11 @@ impl Edge {
                     if n < room && !c.peer_closed {
                         c.readable = false;
                     }
-                    self.feed(key, &scratch[..n]);
+                    if c.tls.is_some() {
+                        self.receive_secure(key, &scratch[..n]);
+                    } else {
+                        self.feed(key, &scratch[..n]);
+                    }
                 }
                 Err(Errno::AGAIN) => c.readable = false,
                 Err(Errno::INTR) => {}
@@ -77,6 +85,69 @@ impl Edge {
             }
         }
         self.scratch = scratch;
+    }
+
+    /// Bytes of a TLS connection: what they say goes the way of plain ones.
+    fn receive_secure(&mut self, key: u32, wire: &[u8]) {
+        let Some(c) = self.net.connections.get_mut(key) else { return };
+        let Some(tls) = &mut c.tls else { return };
+        if c.phase == Phase::Linger {
+            return;
+        }
+        let was_handshaking = tls.is_handshaking();
+        let first = !tls.has_begun();
+        let mut plain = std::mem::take(&mut self.net.plain);
+        plain.clear();
+        let taken = tls.take_in(wire, &mut plain);
+        let before = c.output.len();
+        tls.flush(&mut c.output);
+        self.net.buffered_bytes += c.output.len() - before;
+        if c.output.len() > before {
+            self.net.flush_later(key);
+        }
+        match taken {
+            Ok(closed) => {
+                if was_handshaking
+                    && let Some(c) = self.net.connections.get_mut(key)
+                    && c.tls.as_ref().is_some_and(|tls| !tls.is_handshaking())
+                {
+                    c.deadline_ms =
+                        self.net.now_ms + self.net.config.keep_alive_ms.max(self.net.config.head_ms);
+                }
+                if !plain.is_empty() {
+                    self.feed(key, &plain);
+                }
+                if closed && self.net.connections.get(key).is_some() {
+                    if let Some(c) = self.net.connections.get_mut(key) {
+                        c.readable = false;
+                        c.peer_closed = true;
+                    }
+                    self.end_of_input(key);
+                }
+            }
+            Err(e) => {
+                if first && wire.first().is_some_and(u8::is_ascii_uppercase) {
+                    let (head, rest) = PLAIN_HTTP;
+                    let answer = [head, &self.net.tail, rest].concat();
+                    if let Some(c) = self.net.connections.get_mut(key) {
+                        let _ = rustix::net::send(&c.socket, &answer, SendFlags::NOSIGNAL);
+                        // Not behind it: the alert of the handshake that has failed.
+                        c.tls = None;
+                        self.net.buffered_bytes -= c.pending_bytes();
+                        c.output.clear();
+                        c.output_at = 0;
+                    }
+                } else {
+                    // The alert says why.
+                    self.net.flush(key);
+                    if self.net.config.log_debug {
+                        log::debug("a TLS connection failed", &[("error", &e)]);
+                    }
+                }
+                self.net.drop_connection(key);
+            }
+        }
+        self.net.plain = plain;
     }
 
     /// Goes on with what was read ahead of its turn, then reads.
@@ -449,7 +520,10 @@ impl Edge {
     pub(crate) fn expire(&mut self, key: u32) {
         let Some(c) = self.net.connections.get_mut(key) else { return };
         if c.has_output() {
-            self.net.drop_connection(key);
+            // What is sent at the end of this very turn is not late.
+            if c.blocked {
+                self.net.drop_connection(key);
+            }
             return;
         }
         match c.phase {

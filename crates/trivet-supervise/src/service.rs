@@ -13,6 +13,7 @@ use serde_json::Value;
 use trivet_wire::channel::Channel;
 use trivet_wire::control::{FromEdge, FromWorker, ToEdge, ToWorker, WorkerStart};
 
+use crate::identity::{Identity, IdentityError, IdentityFiles};
 use crate::link::Link;
 use crate::listen::Listener;
 use crate::log::{Level, Log, append};
@@ -40,6 +41,8 @@ pub struct EdgeSettings {
     pub config: Value,
     pub account: Option<Account>,
     pub access_log: Option<LogTarget>,
+    /// Certificate and key of the listeners that the configuration says speak TLS.
+    pub identity: Option<IdentityFiles>,
 }
 
 #[derive(Debug)]
@@ -72,6 +75,8 @@ pub enum ServiceError {
     PidFile(#[from] PidFileError),
     #[error("cannot open the access log `{}`: {}", path.display(), plain(source))]
     AccessLog { path: PathBuf, source: io::Error },
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
     #[error("the system refuses what a supervisor needs: {}", plain(.0))]
     System(#[from] io::Error),
 }
@@ -81,6 +86,10 @@ impl ServiceError {
         match self {
             Self::PidFile(error) => error.hint(),
             Self::AccessLog { .. } => "look at the folder given by `--access-logfile` and its permissions",
+            Self::Identity(IdentityError::Bad { .. }) => {
+                "the certificate file holds the server's certificate and those that lead to its issuer, the key file its key, both as PEM"
+            }
+            Self::Identity(_) => "look at the paths of `--tls-cert` and `--tls-key` and their permissions",
             Self::System(_) => "look at the limits of this container or user (processes, open files)",
         }
     }
@@ -116,6 +125,7 @@ struct Service {
     /// Where the children's lines arrive when there is a log file.
     lines: Option<(std::fs::File, OwnedFd)>,
     access_log: Option<OwnedFd>,
+    identity: Option<Identity>,
     control: Option<Control>,
     status_asked: bool,
     exit: Option<u8>,
@@ -131,6 +141,7 @@ pub fn run(settings: Settings) -> Result<u8, ServiceError> {
     process::adopt_orphans();
     let descriptors = process::raise_descriptor_limit();
     let access_log = open_access_log(settings.edge.access_log.as_ref())?;
+    let identity = settings.edge.identity.clone().map(|files| Identity::load(files, now())).transpose()?;
     let pid_file = settings.pid_file.as_deref().map(PidFile::create).transpose()?;
     let lines = match settings.log.file() {
         Some(_) => {
@@ -167,6 +178,7 @@ pub fn run(settings: Settings) -> Result<u8, ServiceError> {
         known_failure: None,
         lines,
         access_log,
+        identity,
         control,
         status_asked: false,
         exit: None,
@@ -211,6 +223,7 @@ impl Service {
             self.read_children();
             self.read_lines();
             self.read_control();
+            self.look_at_identity(false);
             if self.events.is_empty() {
                 self.events.push_back(Event::Tick);
             }
@@ -220,7 +233,8 @@ impl Service {
     fn wait(&self, signals: &Signals) {
         let at = now();
         let control = self.control.as_ref().and_then(Control::deadline);
-        let deadline = self.machine.deadline(at).into_iter().chain(control).min();
+        let identity = self.identity.as_ref().map(Identity::next_check);
+        let deadline = self.machine.deadline(at).into_iter().chain(control).chain(identity).min();
         let timeout = deadline.map(|d| {
             // Rounded up: a tick just before the deadline would find nothing to do.
             let ms = d.saturating_sub(at) + 1;
@@ -251,6 +265,7 @@ impl Service {
                 libc::SIGQUIT => self.events.push_back(Event::Halt),
                 libc::SIGHUP => {
                     self.known_failure = None;
+                    self.look_at_identity(true);
                     self.events.push_back(Event::Reload);
                 }
                 libc::SIGTTIN => self.events.push_back(Event::Add),
@@ -443,6 +458,30 @@ impl Service {
         }
     }
 
+    fn look_at_identity(&mut self, at_once: bool) {
+        let Some(identity) = &mut self.identity else { return };
+        match identity.look(now(), at_once) {
+            None => {}
+            Some(Ok(())) => match identity.descriptors() {
+                Ok(fds) => {
+                    self.tell_edge(&ToEdge::Identity, fds.into());
+                    self.log(Level::Info, "a new certificate is in use", &[]);
+                }
+                Err(error) => {
+                    self.log(Level::Error, "cannot pass a new certificate on", &[("error", plain(&error))]);
+                }
+            },
+            Some(Err(error)) => {
+                let fields = [("error", error.to_string())];
+                self.log(
+                    Level::Error,
+                    "the new certificate is not taken; going on with the old one",
+                    &fields,
+                );
+            }
+        }
+    }
+
     fn reopen_logs(&mut self) {
         self.settings.log.reopen();
         if let Some(target @ LogTarget::File(_)) = &self.settings.edge.access_log {
@@ -581,6 +620,11 @@ impl Service {
             .map(|l| l.fd().try_clone_to_owned())
             .chain(self.access_log.iter().map(OwnedFd::try_clone))
             .collect();
+        let identity = self.identity.as_ref().map(Identity::descriptors).transpose();
+        let fds = fds.and_then(|mut fds| {
+            fds.extend(identity?.into_iter().flatten());
+            Ok(fds)
+        });
         let sent = fds.and_then(|fds| link.send(&ToEdge::Configure(config), fds));
         if let Err(error) = sent {
             // It ends when it finds its channel closed; its death is told in the usual way.
@@ -723,6 +767,7 @@ pub enum Checked {
 
 /// Imports the app in a worker that serves nothing.
 pub fn check(settings: &Settings) -> Result<Checked, ServiceError> {
+    settings.edge.identity.clone().map(|files| Identity::load(files, now())).transpose()?;
     let (pid, mut link) = spawn_worker(settings, None, None)?;
     let start = WorkerStart { check_only: true, reload: false, ..settings.worker.start.clone() };
     let sent = link.send(&ToWorker::Start(start), Vec::new());

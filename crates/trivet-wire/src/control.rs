@@ -12,7 +12,7 @@ pub const CHANNEL_FD: i32 = 3;
 #[derive(Debug, Serialize, Deserialize)]
 pub enum ToEdge {
     /// First message: the edge's own configuration. Descriptors: the listeners in its order, then, if the
-    /// configuration says so, the access log.
+    /// configuration says so, the access log, then, likewise, certificate chain and key.
     Configure(Value),
     /// A worker is ready. Descriptor: the channel to it.
     Worker { worker: u32, pid: u32, slots: u16 },
@@ -22,6 +22,8 @@ pub enum ToEdge {
     Gone { worker: u32 },
     /// Descriptor: the access log, opened anew.
     ReopenLog,
+    /// Descriptors: certificate chain and key, as files.
+    Identity,
     /// Finish within this time and say [`FromEdge::Drained`].
     Drain { within_ms: u64 },
     /// Asks for [`FromEdge::Status`].

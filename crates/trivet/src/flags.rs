@@ -44,6 +44,15 @@ pub(crate) struct Run {
     #[arg(long, value_name = "N", default_value = "2048", value_parser = clap::value_parser!(u32).range(1..=65535), help_heading = "Listening")]
     pub(crate) backlog: u32,
 
+    /// Speaks TLS on every TCP address, with this certificate: PEM, the server's own first, then those that lead to its
+    /// issuer. A changed file is taken up within seconds, and at SIGHUP.
+    #[arg(long, alias = "certfile", value_name = "FILE", requires = "tls_key", help_heading = "Listening")]
+    pub(crate) tls_cert: Option<PathBuf>,
+
+    /// The certificate's private key, PEM. Only the supervisor reads it.
+    #[arg(long, alias = "keyfile", value_name = "FILE", requires = "tls_cert", help_heading = "Listening")]
+    pub(crate) tls_key: Option<PathBuf>,
+
     /// Worker processes: a number, or `auto` for one per CPU that this process may use (affinity and control
     /// group). [env: WEB_CONCURRENCY] [default: 1]
     #[arg(short, long, value_name = "N", value_parser = values::workers, help_heading = "Workers")]

@@ -39,7 +39,8 @@ const fn value(long: &'static str, verdict: Verdict, text: &'static str) -> Fore
     Foreign { long, short: None, takes: Takes::Value, verdict, text }
 }
 
-const TLS: &str = "comes later with TLS: until then, let a proxy end it";
+const CLIENT_CERTIFICATES: &str = "comes later: client certificates are not asked for yet";
+const TLS: &str = "has no effect: TLS 1.2 and 1.3 with the safe ciphers, nothing else";
 const HTTP2: &str = "comes later with HTTP/2";
 const METRICS: &str = "has no effect yet: metrics come later";
 const ASGI: &str = "comes later with ASGI";
@@ -114,14 +115,12 @@ const FOREIGN: &[Foreign] = &[
     value("proxy-allow-from", Ignored, "has no effect yet: the PROXY protocol comes later"),
     value("protocol", Unless(&["http"]), "has only `http` yet: the uwsgi protocol comes later"),
     value("uwsgi-allow-from", Ignored, "has no effect yet: the uwsgi protocol comes later"),
-    value("keyfile", Refused, TLS),
-    value("certfile", Refused, TLS),
-    value("ssl-version", Refused, TLS),
-    value("cert-reqs", Refused, TLS),
-    value("ca-certs", Refused, TLS),
+    value("ssl-version", Ignored, TLS),
+    value("cert-reqs", Unless(&["0"]), CLIENT_CERTIFICATES),
+    value("ca-certs", Refused, CLIENT_CERTIFICATES),
     flag("suppress-ragged-eofs", Ignored, TLS),
     flag("do-handshake-on-connect", Ignored, TLS),
-    value("ciphers", Refused, TLS),
+    value("ciphers", Ignored, TLS),
     value("http-protocols", Unless(&["h1"]), HTTP2),
     value("http2-cleartext", Unless(&["off"]), HTTP2),
     value("http2-max-concurrent-streams", Ignored, HTTP2),

@@ -137,6 +137,10 @@ fn explain(error: &clap::Error) -> Failure {
             let similar = context(ContextKind::SuggestedArg).map(|flag| format!("did you mean `{flag}`?"));
             (format!("unknown flag `{arg}`"), similar.unwrap_or(see))
         }
+        (ErrorKind::MissingRequiredArgument, Some(arg)) => (
+            format!("`{}` is missing", arg.split(' ').next().unwrap_or(&arg)),
+            format!("write it as `{arg}`"),
+        ),
         (ErrorKind::ValueValidation | ErrorKind::InvalidValue, Some(arg)) => {
             let value = context(ContextKind::InvalidValue).unwrap_or_default();
             let flag = arg.split(' ').next().unwrap_or(&arg).to_owned();
@@ -211,6 +215,7 @@ mod tests {
                 "run a:b --workers -1",
                 "error: `-1` is not a fit value for `--workers`\nhint: write a number from 1 to 1000, or `auto`",
             ),
+            ("run a:b --tls-cert x", "error: `--tls-key` is missing\nhint: write it as `--tls-key <FILE>`"),
             ("run a:b --wokers 2", "error: unknown flag `--wokers`\nhint: did you mean `--workers`?"),
             (
                 "run a:b -w x",

@@ -5,7 +5,9 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use trivet_edge::config::{AccessLog, Config, Listener as EdgeListener, StaticFolder};
+use trivet_edge::tls::Acceptor;
 use trivet_http::h1::Limits;
+use trivet_supervise::identity::IdentityFiles;
 use trivet_supervise::listen::{self, Bind, Listener, Shape};
 use trivet_supervise::log::{Level, Log};
 use trivet_supervise::machine::Policy;
@@ -35,6 +37,7 @@ pub(crate) fn run(flags: Run, warnings: Vec<String>) -> Result<ExitCode, Failure
     let python = python::find(flags.venv.as_deref())?;
     let home = python::home()?;
     let static_folders = static_folders(&flags)?;
+    let identity = identity(&flags);
     let chdir = enter(flags.chdir.as_deref())?;
     let log = open_log(&flags)?;
     let mut warnings = warnings;
@@ -56,8 +59,13 @@ pub(crate) fn run(flags: Run, warnings: Vec<String>) -> Result<ExitCode, Failure
     let binds = binds(&flags, &mut warnings)?;
     let shape =
         Shape { backlog: flags.backlog, umask: flags.umask.unwrap_or(0), owner: worker_account.as_ref() };
-    let listeners =
+    let mut listeners =
         listen::bind_all(&binds, shape).map_err(|e| Failure::new(CONFIG, e.to_string(), e.hint()))?;
+    if identity.is_some() {
+        for listener in listeners.iter_mut().filter(|l| !l.unix) {
+            listener.name = listener.name.replacen("http://", "https://", 1);
+        }
+    }
     // Nothing is in the way any more: what comes now is worth reading.
     for warning in &warnings {
         log.write(Level::Warn, warning, &[]);
@@ -91,6 +99,7 @@ pub(crate) fn run(flags: Run, warnings: Vec<String>) -> Result<ExitCode, Failure
                 .expect("the edge's configuration is plain data"),
             account: rustix::process::geteuid().is_root().then(account::of_edge),
             access_log: flags.access_logfile.as_deref().map(log_target),
+            identity,
         },
         listeners,
         worker: WorkerSettings {
@@ -258,6 +267,16 @@ fn spool_dir() -> String {
     named.unwrap_or_else(|| if Path::new("/var/tmp").is_dir() { "/var/tmp".into() } else { "/tmp".into() })
 }
 
+/// The files as they are found from where the command was typed.
+fn identity(flags: &Run) -> Option<IdentityFiles> {
+    let absolute = |path: &PathBuf| std::path::absolute(path).unwrap_or_else(|_| path.clone());
+    Some(IdentityFiles {
+        chain: flags.tls_cert.as_ref().map(absolute)?,
+        key: flags.tls_key.as_ref().map(absolute)?,
+        check: |chain, key| Acceptor::new(chain, key).map(drop).map_err(|e| e.to_string()),
+    })
+}
+
 /// The folders as the edge finds them: absolute, and there.
 fn static_folders(flags: &Run) -> Result<Vec<StaticFolder>, Failure> {
     let mut found: Vec<StaticFolder> = Vec::new();
@@ -304,7 +323,14 @@ fn edge_config(
     let head =
         if raised { (line + 2 * field).min(Limits::LARGEST.head_bytes_max) } else { default.head_bytes_max };
     Config {
-        listeners: listeners.iter().map(|l| EdgeListener { name: l.name.clone(), unix: l.unix }).collect(),
+        listeners: listeners
+            .iter()
+            .map(|l| EdgeListener {
+                name: l.name.clone(),
+                unix: l.unix,
+                tls: flags.tls_cert.is_some() && !l.unix,
+            })
+            .collect(),
         generation: 0,
         transport: flags.transport.into(),
         request_line_bytes_max: line,
