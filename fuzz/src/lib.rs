@@ -4,6 +4,7 @@
 //! stable keeps inputs that made something new happen, as libFuzzer on nightly keeps those that reach new code.
 
 pub mod chunked;
+pub mod file_request;
 pub mod frame;
 pub mod h1_head;
 pub mod mutate;

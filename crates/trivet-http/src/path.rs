@@ -23,7 +23,7 @@ pub fn is_canonical(raw: &[u8]) -> bool {
     let mut before = b'/';
     for (at, &byte) in raw.iter().enumerate() {
         match byte {
-            b'%' | b'\\' | 0x80.. => return false,
+            0 | b'%' | b'\\' | 0x80.. => return false,
             b'/' | b'.' if before == b'/' && at > 0 => return false,
             b'/' if at == 0 => {}
             _ if at == 0 => return false,
@@ -65,6 +65,9 @@ fn resolve(raw: &[u8], out: &mut Vec<u8>, base: usize) -> Result<(), BadPath> {
         out.push(b'/');
         uri::percent_decode(raw_segment, BadEscape::Refuse, out)?;
         let segment = &out[start + 1..];
+        if segment.contains(&0) {
+            return Err(BadPath::Escape(EscapeError::Nul));
+        }
         if segment.iter().any(|b| matches!(b, b'/' | b'\\')) {
             return Err(BadPath::Separator);
         }

@@ -43,6 +43,8 @@ pub struct EdgeSettings {
     pub access_log: Option<LogTarget>,
     /// Certificate and key of the listeners that the configuration says speak TLS.
     pub identity: Option<IdentityFiles>,
+    /// Lines for the start about what the edge serves besides the app.
+    pub serves: Vec<String>,
 }
 
 #[derive(Debug)]
@@ -697,6 +699,9 @@ impl Service {
                     &format!("{} with {}{each}", noun(workers, "worker"), noun(threads.into(), "thread")),
                     &[],
                 );
+                for line in &self.settings.edge.serves {
+                    self.log(Level::Info, line, &[]);
+                }
                 notify(&format!("READY=1\nSTATUS=serving {} at {at}", start.app));
             }
             Announce::Reloading => {

@@ -100,6 +100,11 @@ pub(crate) fn run(flags: Run, warnings: Vec<String>) -> Result<ExitCode, Failure
             account: rustix::process::geteuid().is_root().then(account::of_edge),
             access_log: flags.access_logfile.as_deref().map(log_target),
             identity,
+            serves: flags
+                .static_folders
+                .iter()
+                .map(|(path, folder)| format!("files of `{}` at {path}", folder.display()))
+                .collect(),
         },
         listeners,
         worker: WorkerSettings {
