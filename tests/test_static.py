@@ -331,6 +331,7 @@ def test_a_wrong_folder_is_told_at_once(tmp_path: Path) -> None:
         ("static=.", "write a path and a folder, as `/static=public`"),
         ("/static", "write a path and a folder, as `/static=public`"),
         ("/a//b=.", "the path must be plain"),
+        ("/a/../b=.", "the path must be plain"),
     ]:
         done = run("run", "echo", "--static", value, cwd=tmp_path)
         assert done.code in (64, 78), value

@@ -18,7 +18,7 @@ from conftest import Start
 from support import procs
 from support.http import Connection, chunked, request
 from support.poll import until
-from support.server import Server, run
+from support.server import Server, free_port, run
 
 MIB = 1 << 20
 
@@ -293,3 +293,39 @@ def test_the_end_of_an_answer_without_a_length_is_told_from_a_cut(
     with server.connect(tls=context(identity[0])) as old:
         old.send(b"GET /generate/1048576 HTTP/1.0\r\n\r\n")
         assert len(old.read().body) == MIB
+
+
+def test_plain_http_is_sent_to_tls(start: Start, identity: tuple[Path, Path], tmp_path_for_all: Path) -> None:
+    (tmp_path_for_all / "token").write_bytes(b"proof")
+    plain = ("127.0.0.1", free_port())
+    challenge = f"/.well-known/acme-challenge={tmp_path_for_all}"
+    server = secure(
+        start, identity, "echo", "--redirect-http", f"{plain[0]}:{plain[1]}", "--static", challenge
+    )
+    port = server.address[1]
+    server.wait_for_log(f"https://127.0.0.1:{port} and http://127.0.0.1:{plain[1]} \\(to https\\)")
+
+    def location(target: str, host: str = "shop.example:80", method: str = "GET") -> str | None:
+        with Connection(plain) as connection:
+            connection.send(f"{method} {target} HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
+            answer = connection.read(method)
+            assert answer.status == 308
+            return answer.get("location")
+
+    assert location("/a%20b?c=d//e") == f"https://shop.example:{port}/a%20b?c=d//e"
+    assert location("/", "[::1]:80") == f"https://[::1]:{port}/"
+    assert location("//evil.example/x") == f"https://shop.example:{port}//evil.example/x"
+    assert location("http://other.example/y") == f"https://other.example:{port}/y"
+    assert location("*", method="OPTIONS") == f"https://shop.example:{port}/"
+    with Connection(plain) as connection:
+        connection.send(b"POST /form HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello")
+        answer = connection.read()
+        assert (answer.status, answer.says_close) == (308, True)
+    with Connection(plain) as connection:
+        connection.send(b"GET / HTTP/1.0\r\n\r\n")
+        assert connection.read().status == 400
+    with Connection(plain) as connection:
+        connection.send(request("GET", "/.well-known/acme-challenge/token", {}))
+        assert connection.read().body == b"proof"
+    with server.connect(tls=context(identity[0])) as connection:
+        assert connection.request("GET", "/").status == 200

@@ -56,6 +56,9 @@ pub struct Listener {
     /// Speaks TLS; the certificate and its key come by descriptor.
     #[serde(default)]
     pub tls: bool,
+    /// Sends everybody to this port by https.
+    #[serde(default)]
+    pub redirect: Option<u16>,
 }
 
 /// A folder of files under a path.

@@ -39,7 +39,10 @@ fn take(edge: &mut Edge, key: u32, buf: &[u8], head: &Head) -> Result<usize, (u1
     scheme(edge, key, head, &seen)?;
     nul(head.target.of(buf))?;
     body_limit(edge, head)?;
-    if health(edge, key, xkey, buf, head) || static_files::step(edge, key, xkey, buf, head)? {
+    if health(edge, key, xkey, buf, head)
+        || static_files::step(edge, key, xkey, buf, head)?
+        || to_https(edge, key, xkey, buf, head)
+    {
         return Ok(0);
     }
     app(edge, key, xkey, head, &buf[head.bytes as usize..])
@@ -128,6 +131,34 @@ fn health(edge: &mut Edge, key: u32, xkey: u32, buf: &[u8], head: &Head) -> bool
         c.readable = true;
     }
     edge.net.answer_own(xkey, status, Own { body: Some(body), close, ..Own::default() });
+    true
+}
+
+/// On a listener that is there for nothing else. Files come before it, so that a certificate can be renewed by them.
+fn to_https(edge: &mut Edge, key: u32, xkey: u32, buf: &[u8], head: &Head) -> bool {
+    let Some(listener) = edge.net.connections.get(key).map(|c| c.listener) else { return false };
+    let Some(port) = edge.net.config.listeners[listener].redirect else { return false };
+    static_files::leave_body(edge, key, head);
+    let (host, _) = address::host_and_port(head.authority.of(buf));
+    if host.is_empty() {
+        // HTTP/1.0 without a name: there is nowhere to send it.
+        edge.net.answer_own(xkey, 400, Own { close: true, ..Own::default() });
+        return true;
+    }
+    let mut fields = b"Location: https://".to_vec();
+    fields.extend_from_slice(host);
+    if port != 443 {
+        fields.extend_from_slice(format!(":{port}").as_bytes());
+    }
+    let target = head.path_and_query.of(buf);
+    if !target.starts_with(b"/") {
+        fields.push(b'/');
+    }
+    if !matches!(head.form, Form::Asterisk) {
+        fields.extend_from_slice(target);
+    }
+    fields.extend_from_slice(b"\r\n");
+    edge.net.answer_own(xkey, 308, Own { fields: &fields, ..Own::default() });
     true
 }
 

@@ -109,7 +109,7 @@ pub(crate) fn step(
 }
 
 /// Nobody reads the body of a request for a file: it ends the connection.
-fn leave_body(edge: &mut Edge, key: u32, head: &Head) {
+pub(crate) fn leave_body(edge: &mut Edge, key: u32, head: &Head) {
     if !matches!(head.body, BodyLength::None | BodyLength::Length(0))
         && let Some(c) = edge.net.connections.get_mut(key)
     {

@@ -53,6 +53,11 @@ pub(crate) struct Run {
     #[arg(long, alias = "keyfile", value_name = "FILE", requires = "tls_cert", help_heading = "Listening")]
     pub(crate) tls_key: Option<PathBuf>,
 
+    /// Listens here for plain HTTP, and sends everybody to the TLS port: `:80`. Files of `--static` and the path of
+    /// `--health` are answered here as well, so that a certificate can be renewed. May be given several times.
+    #[arg(long, value_name = "ADDRESS", requires = "tls_cert", help_heading = "Listening")]
+    pub(crate) redirect_http: Vec<Bind>,
+
     /// Worker processes: a number, or `auto` for one per CPU that this process may use (affinity and control
     /// group). [env: WEB_CONCURRENCY] [default: 1]
     #[arg(short, long, value_name = "N", value_parser = values::workers, help_heading = "Workers")]

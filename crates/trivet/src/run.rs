@@ -61,9 +61,24 @@ pub(crate) fn run(flags: Run, warnings: Vec<String>) -> Result<ExitCode, Failure
         Shape { backlog: flags.backlog, umask: flags.umask.unwrap_or(0), owner: worker_account.as_ref() };
     let mut listeners =
         listen::bind_all(&binds, shape).map_err(|e| Failure::new(CONFIG, e.to_string(), e.hint()))?;
+    let mut secure_port = None;
     if identity.is_some() {
         for listener in listeners.iter_mut().filter(|l| !l.unix) {
             listener.name = listener.name.replacen("http://", "https://", 1);
+            secure_port = secure_port.or(listener.name.rsplit(':').next().and_then(|port| port.parse().ok()));
+        }
+    }
+    let main_listeners = listeners.len();
+    match listen::bind_all(&flags.redirect_http, shape) {
+        Ok(mut more) => {
+            for l in &mut more {
+                l.name.push_str(" (to https)");
+            }
+            listeners.append(&mut more);
+        }
+        Err(e) => {
+            listeners.into_iter().for_each(Listener::close);
+            return Err(Failure::new(CONFIG, e.to_string(), e.hint()));
         }
     }
     // Nothing is in the way any more: what comes now is worth reading.
@@ -95,8 +110,14 @@ pub(crate) fn run(flags: Run, warnings: Vec<String>) -> Result<ExitCode, Failure
         version: VERSION,
         policy: Policy { workers, graceful_ms: ms(flags.graceful_timeout), reload: flags.reload },
         edge: EdgeSettings {
-            config: serde_json::to_value(edge_config(&flags, &listeners, &trust, static_folders))
-                .expect("the edge's configuration is plain data"),
+            config: serde_json::to_value(edge_config(
+                &flags,
+                listeners.split_at(main_listeners),
+                secure_port,
+                &trust,
+                static_folders,
+            ))
+            .expect("the edge's configuration is plain data"),
             account: rustix::process::geteuid().is_root().then(account::of_edge),
             access_log: flags.access_logfile.as_deref().map(log_target),
             identity,
@@ -312,7 +333,8 @@ fn static_folders(flags: &Run) -> Result<Vec<StaticFolder>, Failure> {
 
 fn edge_config(
     flags: &Run,
-    listeners: &[Listener],
+    (main, redirecting): (&[Listener], &[Listener]),
+    secure_port: Option<u16>,
     trust: &Trust,
     static_folders: Vec<StaticFolder>,
 ) -> Config {
@@ -328,13 +350,11 @@ fn edge_config(
     let head =
         if raised { (line + 2 * field).min(Limits::LARGEST.head_bytes_max) } else { default.head_bytes_max };
     Config {
-        listeners: listeners
+        listeners: main
             .iter()
-            .map(|l| EdgeListener {
-                name: l.name.clone(),
-                unix: l.unix,
-                tls: flags.tls_cert.is_some() && !l.unix,
-            })
+            .map(|l| (l, flags.tls_cert.is_some() && !l.unix, None))
+            .chain(redirecting.iter().map(|l| (l, false, secure_port.or(Some(443)))))
+            .map(|(l, tls, redirect)| EdgeListener { name: l.name.clone(), unix: l.unix, tls, redirect })
             .collect(),
         generation: 0,
         transport: flags.transport.into(),

@@ -106,10 +106,9 @@ pub(crate) fn static_folder(text: &str) -> Result<(String, PathBuf), String> {
     if folder.is_empty() || !path.starts_with('/') {
         return Err(example.to_owned());
     }
-    if !trivet_http::path::is_canonical(bare.as_bytes()) {
-        return Err(
-            "the path must be plain: without `%`, empty segments or names that begin with a dot".to_owned()
-        );
+    let mut canonical = String::new();
+    if trivet_http::path::canonical(bare.as_bytes(), &mut canonical).is_err() || canonical != bare {
+        return Err("the path must be plain: without `%`, `.`, `..` and empty segments".to_owned());
     }
     Ok((bare.to_owned(), folder.into()))
 }
