@@ -65,9 +65,7 @@ impl Net {
         out.extend_from_slice(own.fields);
         out.extend_from_slice(&self.tail);
         if !x.request_id().is_empty() {
-            out.extend_from_slice(b"X-Request-Id: ");
-            out.extend_from_slice(x.request_id());
-            out.extend_from_slice(b"\r\n");
+            field(&mut out, b"X-Request-Id", x.request_id());
         }
         connection_field(&mut out, c.close, x.http_1_0);
         out.extend_from_slice(b"\r\n");
@@ -258,9 +256,7 @@ impl Net {
             (true, true) => {}
         }
         if !id {
-            out.extend_from_slice(b"X-Request-Id: ");
-            out.extend_from_slice(x.request_id());
-            out.extend_from_slice(b"\r\n");
+            field(&mut out, b"X-Request-Id", x.request_id());
         }
         connection_field(&mut out, c.close, x.http_1_0);
         out.extend_from_slice(b"\r\n");
@@ -463,7 +459,7 @@ impl Net {
 }
 
 #[inline]
-fn field(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
+pub(crate) fn field(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
     out.extend_from_slice(name);
     out.extend_from_slice(b": ");
     out.extend_from_slice(value);

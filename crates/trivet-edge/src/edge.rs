@@ -17,6 +17,7 @@ use crate::answer::Own;
 use crate::config::Config;
 use crate::connection::Phase;
 use crate::exchange::Place;
+use crate::files::read_at;
 use crate::log;
 use crate::net::{Listening, Net};
 use crate::pipeline::{BUFFERED_BYTES_MANY, WINDOW_BYTES, WINDOW_BYTES_SCARCE};
@@ -116,13 +117,8 @@ fn acceptor(chain: &OwnedFd, key: &OwnedFd) -> io::Result<Acceptor> {
 /// All of a file, whatever its position.
 fn content(file: &OwnedFd) -> io::Result<Vec<u8>> {
     let mut bytes = vec![0; rustix::fs::fstat(file)?.st_size as usize];
-    let mut at = 0;
-    while at < bytes.len() {
-        match rustix::io::pread(file.as_fd(), &mut bytes[at..], at as u64)? {
-            0 => break,
-            n => at += n,
-        }
-    }
+    let got = read_at(file, &mut bytes, 0)?;
+    bytes.truncate(got);
     Ok(bytes)
 }
 

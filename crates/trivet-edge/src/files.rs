@@ -2,7 +2,7 @@
 //! open. What is kept is compared with the disk once a second, so nothing is stale for longer.
 
 use std::collections::HashMap;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::rc::Rc;
 
 use rustix::fs::{Mode, OFlags, ResolveFlags, Stat};
@@ -366,20 +366,23 @@ fn load(
 /// Exactly `size` bytes and then the end, or `None`.
 fn read_whole(file: &OwnedFd, size: usize) -> Result<Option<Box<[u8]>>, Errno> {
     let mut bytes = vec![0; size + 1];
+    let got = read_at(file, &mut bytes, 0)?;
+    bytes.truncate(got);
+    Ok((got == size).then(|| bytes.into_boxed_slice()))
+}
+
+/// Fills `space` from `offset` on, as far as the file goes; how much that was.
+pub(crate) fn read_at(file: &OwnedFd, space: &mut [u8], offset: u64) -> Result<usize, Errno> {
     let mut got = 0;
-    loop {
-        match rustix::io::pread(file.as_fd(), &mut bytes[got..], got as u64) {
+    while got < space.len() {
+        match rustix::io::pread(file, &mut space[got..], offset + got as u64) {
             Ok(0) => break,
             Ok(n) => got += n,
             Err(Errno::INTR) => {}
             Err(e) => return Err(e),
         }
-        if got > size {
-            return Ok(None);
-        }
     }
-    bytes.truncate(got);
-    Ok((got == size).then(|| bytes.into_boxed_slice()))
+    Ok(got)
 }
 
 fn describe(content: Content, stat: &Stat, path: &str, coding: Option<Coding>) -> Representation {

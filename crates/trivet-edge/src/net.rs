@@ -269,7 +269,6 @@ impl Net {
     /// connection is gone.
     #[inline]
     pub(crate) fn write(&mut self, key: u32, parts: &[&[u8]], cork: bool) -> bool {
-        let generation = self.connections.generation(key);
         let Some(c) = self.connections.get_mut(key) else { return false };
         if let Some(tls) = &mut c.tls {
             forget_sent(&mut c.output, &mut c.output_at);
@@ -286,10 +285,7 @@ impl Net {
                 c.output.extend_from_slice(part);
             }
             self.buffered_bytes += c.output.len() - before;
-            if !c.blocked && !c.corked {
-                c.corked = true;
-                self.corked.push((key, generation));
-            }
+            self.flush_later(key);
             return true;
         }
         let pending = c.pending_bytes();
@@ -486,10 +482,7 @@ impl Net {
         }
         if c.has_output() {
             c.phase = Phase::Flush;
-            if !c.blocked && !c.corked {
-                c.corked = true;
-                self.corked.push((key, generation));
-            }
+            self.flush_later(key);
             return;
         }
         if c.close {

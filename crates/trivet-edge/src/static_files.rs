@@ -12,10 +12,10 @@ use trivet_http::range::{self, Ranges};
 use trivet_http::{path, uri};
 use trivet_pool::Key;
 
-use crate::answer::{JOINED_BODY_BYTES, Own, connection_field, content_length};
+use crate::answer::{JOINED_BODY_BYTES, Own, connection_field, content_length, field};
 use crate::connection::FileOut;
 use crate::edge::Edge;
-use crate::files::{Content, Lookup, Representation};
+use crate::files::{Content, Lookup, Representation, read_at};
 use crate::log;
 use crate::net::Net;
 
@@ -225,17 +225,8 @@ fn several(
             Content::Memory(bytes) => {
                 body[at..].copy_from_slice(bytes.get(start as usize..(start + length) as usize)?);
             }
-            Content::File(fd) => {
-                let mut got = 0;
-                while got < length as usize {
-                    match rustix::io::pread(&**fd, &mut body[at + got..], start + got as u64) {
-                        Ok(0) => return None,
-                        Ok(n) => got += n,
-                        Err(Errno::INTR) => {}
-                        Err(_) => return None,
-                    }
-                }
-            }
+            Content::File(fd) if read_at(fd, &mut body[at..], start) == Ok(length as usize) => {}
+            Content::File(_) => return None,
         }
     }
     body.extend_from_slice(b"\r\n--");
@@ -304,9 +295,7 @@ impl Net {
             out.extend_from_slice(&file.validators);
         }
         out.extend_from_slice(&self.tail);
-        out.extend_from_slice(b"X-Request-Id: ");
-        out.extend_from_slice(x.request_id());
-        out.extend_from_slice(b"\r\n");
+        field(&mut out, b"X-Request-Id", x.request_id());
         connection_field(&mut out, c.close, x.http_1_0);
         out.extend_from_slice(b"\r\n");
         let mut large = None;

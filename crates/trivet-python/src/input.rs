@@ -293,7 +293,7 @@ impl Stream {
         let links = &process::get().links;
         let serial = self.attachment.serial();
         let part = (|| {
-            let more = AHEAD_BYTES.min(self.left) - self.asked.min(AHEAD_BYTES.min(self.left));
+            let more = AHEAD_BYTES.min(self.left).saturating_sub(self.asked);
             if more > 0 && self.asked <= AHEAD_BYTES / 2 {
                 let want = FrameHeader {
                     len: HEADER_BYTES as u32,
