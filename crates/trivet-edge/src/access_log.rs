@@ -185,6 +185,14 @@ impl AccessLog {
     }
 }
 
+impl Drop for AccessLog {
+    fn drop(&mut self) {
+        // The thread writes what it has, and ends.
+        self.shared.waiting.lock().unwrap_or_else(PoisonError::into_inner).finish = true;
+        self.shared.bell.notify_all();
+    }
+}
+
 /// The thread: writes what has gathered, one `write` for many lines.
 fn write_lines(shared: &Shared, mut sink: OwnedFd) {
     let mut lines = Vec::new();

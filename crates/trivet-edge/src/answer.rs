@@ -7,8 +7,10 @@ use trivet_http::h1::Version;
 use trivet_http::h1::response::{self, ResponseName};
 use trivet_wire::frame::{FrameHeader, Malformed, Response, UNKNOWN, flag};
 
+use crate::config::Page;
 use crate::connection::{BodyRest, FileOut, Phase};
-use crate::exchange::{Framing, Place};
+use crate::cors;
+use crate::exchange::{Exchange, Framing, Place};
 use crate::log;
 use crate::net::Net;
 use crate::receive::DRAIN_BYTES_MAX;
@@ -22,8 +24,10 @@ const CORKED_BODY_BYTES: usize = 4 * 1024;
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Own<'a> {
     pub(crate) retry_after: Option<u32>,
-    /// Instead of the usual text.
+    /// Instead of the usual text, as plain text.
     pub(crate) body: Option<&'a str>,
+    /// Instead of the usual text.
+    pub(crate) page: Option<&'a Page>,
     /// No further request on this connection.
     pub(crate) close: bool,
     /// Further field lines, each with its end.
@@ -45,7 +49,21 @@ impl Net {
         let mut out = std::mem::take(&mut self.out);
         out.clear();
         let text;
-        let body = if let Some(body) = own.body {
+        let about = x.about().cloned();
+        let page = own.page.or_else(|| {
+            if own.body.is_some() {
+                None
+            } else {
+                about.as_deref().and_then(|about| about.error_page(status))
+            }
+        });
+        let media = page.map_or("text/plain; charset=utf-8", |page| &page.media);
+        let bodiless = response::is_bodiless(status);
+        let body = if bodiless {
+            ""
+        } else if let Some(page) = page {
+            &page.body
+        } else if let Some(body) = own.body {
             body
         } else {
             let id = String::from_utf8_lossy(x.request_id());
@@ -54,9 +72,10 @@ impl Net {
             &text
         };
         response::status_line(&mut out, Version::Http11, status, None);
-        out.extend_from_slice(b"Content-Type: text/plain; charset=utf-8\r\nContent-Length: ");
-        out.extend_from_slice(response::decimal(body.len() as u64, &mut [0; 20]));
-        out.extend_from_slice(b"\r\n");
+        if !bodiless {
+            field(&mut out, b"Content-Type", media.as_bytes());
+            content_length(&mut out, body.len() as u64);
+        }
         if let Some(seconds) = own.retry_after {
             out.extend_from_slice(b"Retry-After: ");
             out.extend_from_slice(response::decimal(seconds.into(), &mut [0; 20]));
@@ -67,6 +86,7 @@ impl Net {
         if !x.request_id().is_empty() {
             field(&mut out, b"X-Request-Id", x.request_id());
         }
+        further_fields(&mut out, x, 0, c.tls.is_some());
         connection_field(&mut out, c.close, x.http_1_0);
         out.extend_from_slice(b"\r\n");
         if !x.is_head {
@@ -86,7 +106,7 @@ impl Net {
             Some(xkey) => xkey,
             None => self.exchange(key),
         };
-        if self.config.log_debug {
+        if self.server.log_debug {
             let peer = self
                 .connections
                 .get(key)
@@ -227,7 +247,14 @@ impl Net {
         );
         let (mut date, mut server, mut id) = (false, false, false);
         let mut bad = false;
+        let edit = x.route.as_ref().and_then(|route| route.answer_edit.as_ref());
+        let mut given = 0;
         for (name, value) in r.fields() {
+            if let Some(edit) = edit
+                && !edit.passes(name, &mut given)
+            {
+                continue;
+            }
             match response::response_name(name) {
                 ResponseName::Other => id |= name.len() == 12 && name.eq_ignore_ascii_case(b"x-request-id"),
                 ResponseName::Date => date = true,
@@ -258,10 +285,11 @@ impl Net {
         if !id {
             field(&mut out, b"X-Request-Id", x.request_id());
         }
+        further_fields(&mut out, x, given, c.tls.is_some());
         connection_field(&mut out, c.close, x.http_1_0);
         out.extend_from_slice(b"\r\n");
-        if let Some(log) = &self.log {
-            log.capture(x, r.fields());
+        if let Some(log) = x.about().and_then(|about| about.log.clone()) {
+            log.borrow().capture(x, r.fields());
         }
 
         if !end {
@@ -471,6 +499,22 @@ pub(crate) fn content_length(out: &mut Vec<u8>, n: u64) {
     out.extend_from_slice(b"Content-Length: ");
     out.extend_from_slice(response::decimal(n, &mut [0; 20]));
     out.extend_from_slice(b"\r\n");
+}
+
+/// What the route adds to the answer's head. `given`: which of its defaults the head has already.
+#[inline]
+pub(crate) fn further_fields(out: &mut Vec<u8>, x: &Exchange, given: u64, secure: bool) {
+    let Some(route) = &x.route else { return };
+    if let Some(edit) = &route.answer_edit {
+        for (name, value) in edit.additions(given, secure) {
+            field(out, name, value);
+        }
+    }
+    if let Some(cors) = &route.cors {
+        for (name, value) in cors::fields(cors, x.origin.as_deref()) {
+            field(out, name, &value);
+        }
+    }
 }
 
 #[inline]

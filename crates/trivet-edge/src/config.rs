@@ -1,15 +1,26 @@
 //! The decided values that the edge works by. The command line makes them; they travel as JSON, once.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 use trivet_wire::control::Transport;
 
 /// Everything an edge needs to know. Sizes in bytes, times in milliseconds.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Config {
+    pub server: Server,
     /// In the order of the listening descriptors.
     pub listeners: Vec<Listener>,
+    /// In the order of the logs' descriptors.
+    pub logs: Vec<AccessLog>,
+    pub apps: Vec<App>,
+    pub sites: Vec<Site>,
+}
+
+/// What holds for all sites.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Server {
     /// Goes up with every edge of one supervisor.
     pub generation: u32,
     pub transport: Transport,
@@ -18,56 +29,238 @@ pub struct Config {
     pub head_bytes_max: u32,
     pub field_bytes_max: u32,
     pub fields_max: u32,
-    /// 413 beyond it; 0 = no limit.
-    pub body_bytes_max: u64,
-    /// `false`: uploads stream to the app as they arrive instead of being taken whole first.
-    pub request_buffering: bool,
     /// Folder for spooled bodies (unlinked files).
     pub spool_dir: String,
 
     pub keep_alive_ms: u64,
     pub head_ms: u64,
-    /// From entry into the app to its head, and for each further chunk; 0 = no limit.
-    pub timeout_ms: u64,
-    pub queue_length_max: u32,
-    pub queue_ms: u64,
 
     /// Peers whose forwarding headers and request ids are believed; `None` = all.
     pub trusted_peers: Option<Vec<Network>>,
     /// Peers on unix sockets are believed.
     pub trust_unix: bool,
-
-    /// The path that the edge answers by itself.
-    pub health: Option<String>,
-    /// Folders whose files the edge serves by itself.
-    #[serde(default)]
-    pub static_folders: Vec<StaticFolder>,
-    pub access_log: Option<AccessLog>,
     /// Log refused requests and the like: peers' habits.
-    #[serde(default)]
     pub log_debug: bool,
+}
+
+impl Default for Server {
+    fn default() -> Self {
+        let limits = trivet_http::h1::Limits::default();
+        Self {
+            generation: 0,
+            transport: Transport::Ring,
+            request_line_bytes_max: limits.request_line_bytes_max,
+            head_bytes_max: limits.head_bytes_max,
+            field_bytes_max: limits.field_bytes_max,
+            fields_max: limits.fields_max,
+            spool_dir: "/var/tmp".to_owned(),
+            keep_alive_ms: 75_000,
+            head_ms: 10_000,
+            trusted_peers: Some(Vec::new()),
+            trust_unix: false,
+            log_debug: false,
+        }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Listener {
-    /// As shown to people, e.g. `http://127.0.0.1:8000`.
+    /// As shown to people, e.g. `http://127.0.0.1:8000`; no two have the same.
     pub name: String,
     pub unix: bool,
-    /// Speaks TLS; the certificate and its key come by descriptor.
-    #[serde(default)]
+    /// Speaks TLS; certificates and keys come by descriptor.
     pub tls: bool,
-    /// Sends everybody to this port by https.
-    #[serde(default)]
-    pub redirect: Option<u16>,
 }
 
-/// A folder of files under a path.
+/// An application and how its requests wait.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct StaticFolder {
-    /// A canonical path without a slash at its end, or `/`.
-    pub prefix: String,
+pub struct App {
+    pub name: String,
+    /// Never used again for another app. Filled in by the supervisor.
+    pub id: u32,
+    /// `false`: uploads stream to the app as they arrive instead of being taken whole first.
+    pub request_buffering: bool,
+    /// From entry into the app to its head, and for each further chunk; 0 = no limit.
+    pub timeout_ms: u64,
+    pub queue_length_max: u32,
+    pub queue_ms: u64,
+}
+
+/// Hosts that are served alike.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Site {
+    pub name: String,
+    /// By their place in [`Config::listeners`].
+    pub listeners: Vec<usize>,
+    /// In lower case and without a port; `*.example.org` is every name beneath it. Empty: all hosts that no other site
+    /// of the listener has.
+    pub hosts: Vec<String>,
+    /// By its place among the supervisor's certificates, for connections that ask for one of the hosts.
+    pub identity: Option<usize>,
+    pub routes: Vec<Route>,
+    /// For answers that the edge gives by itself: by status (`404`) or by class (`5xx`).
+    pub error_pages: BTreeMap<String, Page>,
+    pub log: Option<SiteLog>,
+}
+
+/// Where a site's requests are logged, and which.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SiteLog {
+    /// By its place in [`Config::logs`].
+    pub log: usize,
+    /// Statuses (`404`) and classes (`5xx`) that are logged; empty: all.
+    pub statuses: Vec<String>,
+}
+
+/// What is done with some of a site's requests.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Route {
+    /// As [`PathRule`](trivet_http::rule::PathRule) reads it.
+    pub path: String,
+    /// Empty: all.
+    pub methods: Vec<String>,
+    /// Fields that the request must have, with this value or with any.
+    pub headers: Vec<(String, Option<String>)>,
+    /// For the app's internal redirects only (`X-Accel-Redirect`).
+    pub internal: bool,
+    /// Requests of this route are not logged.
+    pub quiet: bool,
+    pub action: Action,
+    /// 413 beyond it; 0 = no limit.
+    pub body_bytes_max: u64,
+    pub request_headers: Changes,
+    pub response_headers: Changes,
+    /// Field lines that only answers over TLS have.
+    pub secure_headers: Vec<(String, String)>,
+    pub cors: Option<Cors>,
+    pub compress: Option<Compress>,
+}
+
+impl Route {
+    /// For all methods, without any changes.
+    pub fn new(path: String, action: Action) -> Self {
+        Self {
+            path,
+            methods: Vec::new(),
+            headers: Vec::new(),
+            internal: false,
+            quiet: false,
+            action,
+            body_bytes_max: 0,
+            request_headers: Changes::default(),
+            response_headers: Changes::default(),
+            secure_headers: Vec::new(),
+            cors: None,
+            compress: None,
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Action {
+    App(ToApp),
+    Static(Static),
+    Redirect {
+        /// As [`Template`](trivet_http::template::Template) reads it.
+        to: String,
+        /// 301, 302, 303, 307 or 308.
+        status: u16,
+    },
+    Respond {
+        status: u16,
+        page: Page,
+        retry_after: Option<u32>,
+    },
+    /// 200 while all apps can be served, else 503.
+    Health,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ToApp {
+    /// By its place in [`Config::apps`].
+    pub app: usize,
+    /// `SCRIPT_NAME`: the path that the app is mounted at, without a slash at its end; a prefix of the route's path.
+    pub mount: String,
+    /// The target that the app sees instead of the client's, as `Template` reads it. Without a `?` in it, it keeps the
+    /// query.
+    pub rewrite: Option<String>,
+}
+
+/// Files of a folder.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Static {
     /// An absolute path.
     pub folder: String,
+    /// The path that the folder stands at, without a slash at its end; the rest of the path is looked up in it.
+    pub at: String,
+    /// Names that stand for a folder, in their order.
+    pub index: Vec<String>,
+    /// Files (relative to the folder) that are sent instead of one that is not there, in their order: `index.html` for
+    /// a single-page application.
+    pub fallback: Vec<String>,
+    /// Folders without an index show what is in them.
+    pub listing: bool,
+    /// Links are followed if they stay beneath the folder; else not at all.
+    pub links: bool,
+    /// `Cache-Control` of files whose name has no hash of the content; `None`: none is sent.
+    pub cache: Option<String>,
+    /// What is done where there is no such file, instead of 404.
+    pub otherwise: Option<Box<Action>>,
+}
+
+impl Static {
+    /// With an index and nothing else.
+    pub fn new(folder: String, at: String, otherwise: Option<Box<Action>>) -> Self {
+        Self {
+            folder,
+            at,
+            index: vec!["index.html".to_owned()],
+            fallback: Vec::new(),
+            listing: false,
+            links: true,
+            cache: None,
+            otherwise,
+        }
+    }
+}
+
+/// Contents of an answer.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Page {
+    pub media: String,
+    pub body: String,
+}
+
+/// Changes of a head's fields: first `remove`, then `set` (in place of what is there), then `add`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Changes {
+    pub remove: Vec<String>,
+    pub set: Vec<(String, String)>,
+    pub add: Vec<(String, String)>,
+    /// Only where the app has said nothing.
+    pub default: Vec<(String, String)>,
+}
+
+/// Which other origins' scripts may read the answers (Fetch, "CORS protocol").
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Cors {
+    /// `https://app.example`; `*`: all.
+    pub origins: Vec<String>,
+    pub methods: Vec<String>,
+    /// `*`: those that are asked for.
+    pub headers: Vec<String>,
+    pub expose: Vec<String>,
+    pub credentials: bool,
+    pub max_age_seconds: u64,
+}
+
+/// Which answers are compressed on their way out.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Compress {
+    /// `br`, `zstd`, `gzip`, in the order of preference.
+    pub codings: Vec<String>,
+    pub bytes_min: u64,
 }
 
 /// An address range in CIDR form.
@@ -93,9 +286,11 @@ impl Network {
     }
 }
 
-/// The descriptor of the log comes after those of the listeners.
+/// Where requests are logged.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct AccessLog {
+    /// As shown to people: the file, or `standard output`; no two have the same.
+    pub name: String,
     pub format: LogFormat,
 }
 

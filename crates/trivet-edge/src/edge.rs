@@ -7,21 +7,21 @@ use std::process::ExitCode;
 use rustix::event::{Timespec, epoll};
 use rustix::io::Errno;
 use serde_json::json;
-use trivet_pool::{Key, Limits, LinkError, Lost, Pool, Verdict};
+use trivet_pool::{Key, LinkError, Lost, Verdict};
 use trivet_wire::channel::{Channel, Notice};
 use trivet_wire::control::{Attached, Free, FromEdge, ToEdge};
 use trivet_wire::frame::{Kind, Malformed, flag};
 
-use crate::access_log::AccessLog;
 use crate::answer::Own;
 use crate::config::Config;
+use crate::configure::Logs;
 use crate::connection::Phase;
 use crate::exchange::Place;
-use crate::files::read_at;
 use crate::log;
-use crate::net::{Listening, Net};
+use crate::net::Net;
 use crate::pipeline::{BUFFERED_BYTES_MANY, WINDOW_BYTES, WINDOW_BYTES_SCARCE};
-use crate::tls::Acceptor;
+use crate::pools::{Pools, Seat};
+use crate::tls::{self, Tickets};
 
 const EVENTS: usize = 512;
 const TICK_MS: u64 = 250;
@@ -43,11 +43,15 @@ const CONTROL: u64 = TAG_CHANNEL << TAG_BITS | 0xffff_ffff;
 
 pub(crate) struct Edge {
     pub(crate) net: Net,
-    pub(crate) pool: Pool,
+    pub(crate) pools: Pools,
+    pub(crate) logs: Logs,
+    pub(crate) tickets: Tickets,
+    /// As it was taken up last.
+    pub(crate) config: Config,
     control: Channel,
     pub(crate) scratch: Vec<u8>,
     /// Files from workers whose frame has not come yet: worker, ticket, file.
-    files: Vec<(usize, u32, OwnedFd)>,
+    files: Vec<(Seat, u32, OwnedFd)>,
     drain_until_ms: Option<u64>,
     next_tick_ms: u64,
     /// Which connections' deadlines the last tick looked at.
@@ -59,40 +63,17 @@ pub(crate) struct Edge {
 /// Serves until told to stop. An error is one of ours or of the machine.
 pub(crate) fn serve(control: Channel) -> io::Result<ExitCode> {
     let Some(first) = control.receive()? else { return Ok(ExitCode::SUCCESS) };
-    let ToEdge::Configure(value) = first.json()? else {
+    let ToEdge::Configure { .. } = first.json()? else {
         return Err(io::Error::new(io::ErrorKind::InvalidData, "the first message is not the configuration"));
     };
-    let config: Config = serde_json::from_value(value)?;
-    let mut fds = first.fds.into_iter();
     let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
-    let mut listeners = Vec::new();
-    for l in &config.listeners {
-        let fd = fds.next().ok_or_else(|| io::Error::other("fewer listening sockets than configured"))?;
-        listeners.push(Listening::new(fd, l.unix, l.tls));
-    }
-    let log = match &config.access_log {
-        Some(wanted) => {
-            let fd = fds.next().ok_or_else(|| io::Error::other("no descriptor for the access log"))?;
-            Some(AccessLog::new(&wanted.format, fd)?)
-        }
-        None => None,
-    };
-    let acceptor = if config.listeners.iter().any(|l| l.tls) {
-        let (Some(chain), Some(key)) = (fds.next(), fds.next()) else {
-            return Err(io::Error::other("no descriptors for the certificate and its key"));
-        };
-        Some(acceptor(&chain, &key)?)
-    } else {
-        None
-    };
-    let limits = Limits {
-        queue_length_max: config.queue_length_max as usize,
-        queue_ns: config.queue_ms.saturating_mul(1_000_000),
-    };
-    let pool = Pool::new(limits, config.transport, config.generation);
+    let nothing = Config::default();
     let mut edge = Edge {
-        net: Net::new(config, epoll, listeners, log, acceptor),
-        pool,
+        net: Net::new(nothing.server.clone(), epoll),
+        pools: Pools::default(),
+        logs: Logs::default(),
+        tickets: tls::tickets().map_err(io::Error::other)?,
+        config: nothing,
         control,
         scratch: vec![0; SCRATCH_BYTES],
         files: Vec::new(),
@@ -103,23 +84,9 @@ pub(crate) fn serve(control: Channel) -> io::Result<ExitCode> {
         retried: 0,
     };
     epoll::add(&edge.net.epoll, &edge.control, epoll::EventData::new_u64(CONTROL), epoll::EventFlags::IN)?;
-    for index in 0..edge.net.listeners.len() {
-        edge.watch_listener(index, true);
-    }
+    edge.configure(first.fds.into_iter())?;
     edge.tell(&FromEdge::Ready);
     edge.run()
-}
-
-fn acceptor(chain: &OwnedFd, key: &OwnedFd) -> io::Result<Acceptor> {
-    Acceptor::new(&content(chain)?, &content(key)?).map_err(io::Error::other)
-}
-
-/// All of a file, whatever its position.
-fn content(file: &OwnedFd) -> io::Result<Vec<u8>> {
-    let mut bytes = vec![0; rustix::fs::fstat(file)?.st_size as usize];
-    let got = read_at(file, &mut bytes, 0)?;
-    bytes.truncate(got);
-    Ok(bytes)
 }
 
 impl Edge {
@@ -158,7 +125,7 @@ impl Edge {
                             return Ok(ExitCode::SUCCESS);
                         }
                     }
-                    _ => self.read_channel(low as usize),
+                    _ => self.read_channel(Seat::of_token(low)),
                 }
             }
             for (key, generation) in std::mem::take(&mut self.net.yielded) {
@@ -259,10 +226,13 @@ impl Edge {
             }
             self.follow_up();
             let mut failed = Vec::new();
-            self.pool.pump(&mut self.net.exchanges, self.net.now_ns);
-            self.pool.flush(&mut failed);
-            for (index, error) in failed {
-                self.distrust(index, &error);
+            for app in 0..self.pools.list.len() {
+                let pool = &mut self.pools.list[app].pool;
+                pool.pump(&mut self.net.exchanges, self.net.now_ns);
+                pool.flush(&mut failed);
+                for (index, error) in failed.drain(..) {
+                    self.distrust(Seat::new(app as u16, index), &error);
+                }
             }
             self.uncork();
             if !self.net.again.is_empty() {
@@ -283,7 +253,7 @@ impl Edge {
             let net = &self.net;
             let busy =
                 net.awaited || !net.yielded.is_empty() || !net.unread.is_empty() || !net.stuffed.is_empty();
-            nap = if busy { 0 } else { self.pool.nap_ns() };
+            nap = if busy { 0 } else { self.pools.list.iter().map(|p| p.pool.nap_ns()).min().unwrap_or(0) };
             if nap > 0 || self.arm() {
                 break true;
             }
@@ -298,8 +268,10 @@ impl Edge {
             return Some(0);
         }
         let mut sleep = self.next_sleep();
-        if let Some(ns) = self.pool.next_stale(self.net.now_ns) {
-            sleep = Some(sleep.map_or(ns, |s| s.min(ns)));
+        for app in &mut self.pools.list {
+            if let Some(ns) = app.pool.next_stale(self.net.now_ns) {
+                sleep = Some(sleep.map_or(ns, |s| s.min(ns)));
+            }
         }
         sleep
     }
@@ -347,17 +319,19 @@ impl Edge {
 
     /// Cancels, forgets and gives credit as the connections' fates demand.
     fn follow_up(&mut self) {
-        while let Some((worker, ticket, generation)) = self.net.cancels.pop() {
-            let Some(w) = self.pool.worker(worker) else { continue };
+        while let Some((seat, ticket, generation)) = self.net.cancels.pop() {
+            let Some(w) = self.pools.worker(seat) else { continue };
             let Some(xkey) = w.key(ticket, generation) else { continue };
-            match self.pool.cancel(worker, ticket, generation) {
+            match self.pools.of(seat).cancel(seat.index.into(), ticket, generation) {
                 Ok(true) => self.net.released(xkey),
                 Ok(false) => {}
-                Err(e) => self.distrust(worker, &e),
+                Err(e) => self.distrust(seat, &e),
             }
         }
         while let Some(xkey) = self.net.forgotten.pop() {
-            self.pool.forget(xkey);
+            if let Some(x) = self.net.exchanges.table.get(xkey) {
+                self.pools.list[usize::from(x.app)].pool.forget(xkey);
+            }
             self.net.free_exchange(xkey);
         }
         while let Some(xkey) = self.net.credits.pop() {
@@ -369,7 +343,7 @@ impl Edge {
     fn give_credit(&mut self, xkey: u32) {
         let scarce = self.net.buffered_bytes > BUFFERED_BYTES_MANY;
         let Some(x) = self.net.exchanges.table.get(xkey) else { return };
-        let (Some(key), Place::Sent(worker, ticket, generation)) = (x.connection, x.place) else { return };
+        let (Some(key), Some((seat, ticket, generation))) = (x.connection, x.seat()) else { return };
         let Some(c) = self.net.connections.get(key) else { return };
         let window = if scarce { WINDOW_BYTES_SCARCE } else { WINDOW_BYTES };
         let delivered = x.received.saturating_sub(c.pending_bytes() as u64);
@@ -377,7 +351,7 @@ impl Edge {
         if more < window / 4 {
             return;
         }
-        let Some(w) = self.pool.worker(worker) else { return };
+        let Some(w) = self.pools.worker(seat) else { return };
         if w.tell(Kind::Credit, 0, ticket, generation, more as u32, &[]).unwrap_or(false)
             && let Some(x) = self.net.exchanges.table.get_mut(xkey)
         {
@@ -385,23 +359,63 @@ impl Edge {
         }
     }
 
+    /// The next of all workers' places, taken or not.
+    #[inline]
+    fn seat_after(&self, seat: Option<Seat>) -> Option<Seat> {
+        let (mut app, mut index) = seat.map_or((0, 0), |s| (usize::from(s.app), usize::from(s.index) + 1));
+        while let Some(pool) = self.pools.list.get(app) {
+            if index < pool.pool.indices().end {
+                return Some(Seat::new(app as u16, index));
+            }
+            (app, index) = (app + 1, 0);
+        }
+        None
+    }
+
+    fn seat_of(&self, worker: u32) -> Option<Seat> {
+        self.pools
+            .list
+            .iter()
+            .enumerate()
+            .find_map(|(app, p)| Some(Seat::new(app as u16, p.pool.find(worker)?)))
+    }
+
+    fn recall_all(&mut self, seat: Seat) {
+        self.pools.of(seat).recall_all(seat.index.into(), &mut self.net.exchanges);
+    }
+
+    /// No new request for this worker; what it has not begun is taken back.
+    fn retire(&mut self, worker: u32) {
+        let Some(seat) = self.seat_of(worker) else { return self.tell(&FromEdge::Idle { worker }) };
+        if let Some(w) = self.pools.worker(seat) {
+            w.accepting = false;
+            w.idle_told = false;
+        }
+        self.recall_all(seat);
+        self.tell_if_idle(seat);
+    }
+
     fn disarm(&mut self) {
-        for index in self.pool.indices() {
-            if let Some(w) = self.pool.worker(index) {
-                w.link.disarm();
+        for app in &mut self.pools.list {
+            for index in app.pool.indices() {
+                if let Some(w) = app.pool.worker(index) {
+                    w.link.disarm();
+                }
             }
         }
     }
 
     /// `true`: nothing has come meanwhile, the loop may sleep.
     fn arm(&mut self) -> bool {
-        for index in self.pool.indices() {
-            if let Some(w) = self.pool.worker(index) {
+        let mut next = self.seat_after(None);
+        while let Some(seat) = next {
+            next = self.seat_after(Some(seat));
+            if let Some(w) = self.pools.worker(seat) {
                 match w.link.arm() {
                     Ok(true) => {}
                     Ok(false) => return false,
                     Err(e) => {
-                        self.distrust(index, &e);
+                        self.distrust(seat, &e);
                         return false;
                     }
                 }
@@ -426,22 +440,24 @@ impl Edge {
     // ------------------------------------------------------------------ workers
 
     fn drain_workers(&mut self) {
-        for index in self.pool.indices() {
-            if let Err(e) = self.drain_worker(index, FRAMES_MAX) {
-                self.distrust(index, &e);
+        let mut next = self.seat_after(None);
+        while let Some(seat) = next {
+            next = self.seat_after(Some(seat));
+            if let Err(e) = self.drain_worker(seat, FRAMES_MAX) {
+                self.distrust(seat, &e);
             }
         }
     }
 
     /// Takes what a worker has sent.
-    fn drain_worker(&mut self, index: usize, frames_max: u32) -> Result<(), LinkError> {
-        let Some(w) = self.pool.worker(index) else { return Ok(()) };
+    fn drain_worker(&mut self, seat: Seat, frames_max: u32) -> Result<(), LinkError> {
+        let Some(w) = self.pools.worker(seat) else { return Ok(()) };
         w.link.fill()?;
         let mut frames = 0;
         let mut bytes = 0;
         while frames < frames_max {
             let net = &mut self.net;
-            let Some(w) = self.pool.worker(index) else { return Ok(()) };
+            let Some(w) = self.pools.worker(seat) else { return Ok(()) };
             let Some((header, key, payload)) = w.next_frame()? else { break };
             frames += 1;
             bytes += header.len;
@@ -488,11 +504,11 @@ impl Edge {
             w.link.next(header);
             let Some(xkey) = key else { continue };
             if let Some((offset, length)) = file {
-                self.on_file_frame(index, xkey, header, offset, length)?;
+                self.on_file_frame(seat, xkey, header, offset, length)?;
             }
-            let Some(w) = self.pool.worker(index) else { return Ok(()) };
+            let Some(w) = self.pools.worker(seat) else { return Ok(()) };
             if header.kind == Kind::Done || header.flags & flag::DONE != 0 {
-                if self.pool.done(index, header.ticket, header.aux).is_some() {
+                if self.pools.of(seat).done(seat.index.into(), header.ticket, header.aux).is_some() {
                     self.net.released(xkey);
                 }
             } else {
@@ -505,27 +521,27 @@ impl Edge {
         // Large answers fill the ring while the edge sleeps.
         self.net.awaited |= bytes > NAP_BYTES_MAX;
         if frames > 0
-            && let Some(w) = self.pool.worker(index)
+            && let Some(w) = self.pools.worker(seat)
         {
             w.link.release();
-            self.tell_if_idle(index);
+            self.tell_if_idle(seat);
         }
         Ok(())
     }
 
     fn on_file_frame(
         &mut self,
-        index: usize,
+        seat: Seat,
         xkey: Key,
         header: trivet_wire::frame::FrameHeader,
         offset: u64,
         length: u64,
     ) -> Result<(), LinkError> {
         let ticket = u32::from(header.ticket);
-        if !self.files.iter().any(|(i, t, _)| (*i, *t) == (index, ticket)) {
-            self.read_channel(index);
+        if !self.files.iter().any(|(i, t, _)| (*i, *t) == (seat, ticket)) {
+            self.read_channel(seat);
         }
-        let Some(at) = self.files.iter().position(|(i, t, _)| (*i, *t) == (index, ticket)) else {
+        let Some(at) = self.files.iter().position(|(i, t, _)| (*i, *t) == (seat, ticket)) else {
             return Err(trivet_wire::frame::Malformed("a file frame without its file").into());
         };
         let (_, _, file) = self.files.swap_remove(at);
@@ -537,20 +553,20 @@ impl Edge {
     }
 
     /// What a worker says beside its frames; its end of file is its death.
-    fn read_channel(&mut self, index: usize) {
+    fn read_channel(&mut self, seat: Seat) {
         loop {
-            let Some(w) = self.pool.worker(index) else { return };
+            let Some(w) = self.pools.worker(seat) else { return };
             let message = match w.channel.try_receive() {
                 Ok(Some(message)) => message,
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => return,
                 Ok(None) | Err(_) => {
-                    self.lose_worker(index);
+                    self.lose_worker(seat);
                     return;
                 }
             };
             if let Some(notice) = Notice::parse(&message.bytes) {
                 if let (Notice::File(ticket), Some(file)) = (notice, message.fds.into_iter().next()) {
-                    self.files.push((index, ticket, file));
+                    self.files.push((seat, ticket, file));
                 }
             } else if let Ok(Attached { slots }) = message.json() {
                 w.slots = slots;
@@ -558,7 +574,7 @@ impl Edge {
                 w.slots = w.slots.saturating_add(free);
             } else {
                 self.distrust(
-                    index,
+                    seat,
                     &LinkError::from(Malformed("a message on its channel that nobody understands")),
                 );
                 return;
@@ -567,16 +583,16 @@ impl Edge {
     }
 
     /// The worker is dead: what it sent is still good, what it had not begun is queued again.
-    fn lose_worker(&mut self, index: usize) {
+    fn lose_worker(&mut self, seat: Seat) {
         // An error here means that its last words are not whole: they end there.
-        let _ = self.drain_worker(index, u32::MAX);
-        let Some(w) = self.pool.worker(index) else { return };
+        let _ = self.drain_worker(seat, u32::MAX);
+        let Some(w) = self.pools.worker(seat) else { return };
         let (id, pid) = (w.id, w.pid);
         let _ = epoll::delete(&self.net.epoll, w.link.watched());
         let _ = epoll::delete(&self.net.epoll, &w.channel);
-        self.files.retain(|(i, ..)| *i != index);
+        self.files.retain(|(s, ..)| *s != seat);
         let now = self.net.now_ns;
-        for (xkey, lost, turn) in self.pool.bury(index, true, now) {
+        for (xkey, lost, turn) in self.pools.of(seat).bury(seat.index.into(), true, now) {
             let Some(x) = self.net.exchanges.table.get_mut(xkey) else { continue };
             x.place = Place::Here;
             let Some(key) = x.connection else {
@@ -586,13 +602,17 @@ impl Edge {
             let again = match lost {
                 Lost::Unstarted => !x.head_sent,
                 Lost::Started => {
-                    !x.head_sent && x.idempotent && !x.retried && !x.body_begun && self.pool.may_retry()
+                    !x.head_sent
+                        && x.idempotent
+                        && !x.retried
+                        && !x.body_begun
+                        && self.pools.of(seat).may_retry()
                 }
             };
             if again {
                 x.retried |= lost == Lost::Started;
                 self.retried += u64::from(lost == Lost::Started);
-                self.pool.requeue(xkey, turn, &mut self.net.exchanges);
+                self.pools.of(seat).requeue(xkey, turn, &mut self.net.exchanges);
                 continue;
             }
             let id_text = String::from_utf8_lossy(x.request_id()).into_owned();
@@ -612,8 +632,8 @@ impl Edge {
     }
 
     /// The worker's memory or frames cannot be believed.
-    pub(crate) fn distrust(&mut self, index: usize, error: &LinkError) {
-        let Some(w) = self.pool.worker(index) else { return };
+    pub(crate) fn distrust(&mut self, seat: Seat, error: &LinkError) {
+        let Some(w) = self.pools.worker(seat) else { return };
         let worker = w.id;
         let why = match std::error::Error::source(error) {
             Some(source) => format!("{error}: {source}"),
@@ -624,13 +644,13 @@ impl Edge {
         let _ = epoll::delete(&self.net.epoll, w.link.watched());
         let _ = epoll::delete(&self.net.epoll, &w.channel);
         self.tell(&FromEdge::Broken { worker, why });
-        for (xkey, lost, turn) in self.pool.bury(index, false, self.net.now_ns) {
+        for (xkey, lost, turn) in self.pools.of(seat).bury(seat.index.into(), false, self.net.now_ns) {
             let Some(x) = self.net.exchanges.table.get_mut(xkey) else { continue };
             x.place = Place::Here;
             if x.connection.is_none() {
                 self.net.free_exchange(xkey);
             } else if lost == Lost::Unstarted && !x.head_sent {
-                self.pool.requeue(xkey, turn, &mut self.net.exchanges);
+                self.pools.of(seat).requeue(xkey, turn, &mut self.net.exchanges);
             } else if x.head_sent {
                 self.net.on_abort(xkey);
             } else {
@@ -639,8 +659,8 @@ impl Edge {
         }
     }
 
-    fn tell_if_idle(&mut self, index: usize) {
-        let Some(w) = self.pool.worker(index) else { return };
+    fn tell_if_idle(&mut self, seat: Seat) {
+        let Some(w) = self.pools.worker(seat) else { return };
         if !w.accepting && !w.idle_told && w.others() == 0 {
             w.idle_told = true;
             let worker = w.id;
@@ -650,13 +670,15 @@ impl Edge {
 
     /// Requests whose app has computed too long: 504 (or a cut) for the client, a new worker for the app.
     fn check_timeouts(&mut self) {
-        let limit_ns = self.net.config.timeout_ms.saturating_mul(1_000_000);
-        if limit_ns == 0 {
-            return;
-        }
         let now = trivet_wire::monotonic_ns();
-        for index in self.pool.indices() {
-            let Some(w) = self.pool.worker(index) else { continue };
+        let mut next = self.seat_after(None);
+        while let Some(seat) = next {
+            next = self.seat_after(Some(seat));
+            let limit_ns = self.pools.list[usize::from(seat.app)].timeout_ms.saturating_mul(1_000_000);
+            if limit_ns == 0 {
+                continue;
+            }
+            let Some(w) = self.pools.worker(seat) else { continue };
             let overdue: Vec<_> = w
                 .in_hand()
                 .filter_map(|(ticket, generation, key)| match w.verdict(ticket, generation, now, limit_ns) {
@@ -675,11 +697,11 @@ impl Edge {
                 let request_id = String::from_utf8_lossy(x.request_id()).into_owned();
                 let request_line = x.request_line();
                 let head_sent = x.head_sent;
-                if let Some(w) = self.pool.worker(index) {
+                if let Some(w) = self.pools.worker(seat) {
                     w.accepting = false;
                     w.given_up += 1;
                     let worker = w.id;
-                    let _ = self.pool.cancel(index, ticket, generation);
+                    let _ = self.pools.of(seat).cancel(seat.index.into(), ticket, generation);
                     self.tell(&FromEdge::Stuck { worker, request_id, request_line, seconds });
                 }
                 if head_sent {
@@ -688,8 +710,8 @@ impl Edge {
                     let close = self.net.connections.get(key).is_some_and(|c| !c.body.is_none());
                     self.net.answer_own(xkey, 504, Own { close, ..Own::default() });
                 }
-                self.pool.recall_all(index, &mut self.net.exchanges);
-                self.tell_if_idle(index);
+                self.recall_all(seat);
+                self.tell_if_idle(seat);
             }
         }
     }
@@ -699,12 +721,19 @@ impl Edge {
     /// Every quarter of a second, while anything is under way.
     fn tick(&mut self) {
         self.next_tick_ms = self.net.now_ms + TICK_MS;
-        self.pool.tick();
-        while let Some(xkey) = self.pool.expired(self.net.now_ns) {
-            if let Some(x) = self.net.exchanges.table.get_mut(xkey) {
-                x.place = Place::Here;
+        for app in 0..self.pools.list.len() {
+            self.pools.list[app].pool.tick();
+            while let Some(xkey) = self.pools.list[app].pool.expired(self.net.now_ns) {
+                if let Some(x) = self.net.exchanges.table.get_mut(xkey) {
+                    x.place = Place::Here;
+                }
+                self.refuse_for_load(xkey);
             }
-            self.refuse_for_load(xkey);
+            if self.pools.list[app].is_forgotten() {
+                for worker in std::mem::take(&mut self.pools.list[app].retiring) {
+                    self.retire(worker);
+                }
+            }
         }
         self.check_timeouts();
         // Credit that found no space in a ring is given again.
@@ -752,55 +781,52 @@ impl Edge {
             let said: ToEdge = message.json()?;
             let mut fds = message.fds.into_iter();
             match said {
-                ToEdge::Configure(_) => {}
-                ToEdge::Worker { worker, pid, slots } => {
+                ToEdge::Configure { revision } => {
+                    let refused = self.configure(&mut fds).err().map(|e| e.to_string());
+                    self.tell(&FromEdge::Configured { revision, refused });
+                }
+                ToEdge::Worker { app, worker, pid, slots } => {
                     if let Some(fd) = fds.next()
-                        && let Err(e) = self.join(worker, pid, slots, Channel::from_fd(fd))
+                        && let Err(e) = self.join(app, worker, pid, slots, Channel::from_fd(fd))
                     {
                         log::error("cannot take a worker in", &[("worker", &worker), ("error", &e)]);
                         self.tell(&FromEdge::Broken { worker, why: e.to_string() });
                     }
                 }
-                ToEdge::Retire { worker } => match self.pool.find(worker) {
-                    Some(index) => {
-                        if let Some(w) = self.pool.worker(index) {
-                            w.accepting = false;
-                            w.idle_told = false;
-                        }
-                        self.pool.recall_all(index, &mut self.net.exchanges);
-                        self.tell_if_idle(index);
+                ToEdge::Retire { worker } => {
+                    let removed =
+                        self.seat_of(worker).map(|seat| &mut self.pools.list[usize::from(seat.app)]);
+                    match removed.filter(|pool| pool.removed && !pool.is_forgotten()) {
+                        // Requests on their way to an app that is going are still its own.
+                        Some(pool) => pool.retiring.push(worker),
+                        None => self.retire(worker),
                     }
-                    None => self.tell(&FromEdge::Idle { worker }),
-                },
+                }
                 ToEdge::Gone { worker } => {
-                    if let Some(index) = self.pool.find(worker) {
-                        self.lose_worker(index);
+                    if let Some(seat) = self.seat_of(worker) {
+                        self.lose_worker(seat);
                     }
                 }
-                ToEdge::ReopenLog => {
-                    if let (Some(log), Some(fd)) = (&mut self.net.log, fds.next()) {
-                        log.reopen(fd);
-                    }
-                }
-                ToEdge::Identity => {
-                    if let (Some(chain), Some(key)) = (fds.next(), fds.next()) {
-                        match acceptor(&chain, &key) {
-                            // Connections keep the one that they began with.
-                            Ok(acceptor) => self.net.acceptor = Some(acceptor),
-                            Err(e) => log::error("a new certificate cannot be used", &[("error", &e)]),
-                        }
-                    }
-                }
+                ToEdge::ReopenLogs => self.logs.reopen(fds.by_ref()),
+                ToEdge::Identities => match self.take_identities(fds.next()) {
+                    // Connections keep the one that they began with.
+                    Ok(()) => {}
+                    Err(e) => log::error("a new certificate cannot be used", &[("error", &e)]),
+                },
                 ToEdge::Drain { within_ms } => self.drain(within_ms),
                 ToEdge::Status => self.tell(&FromEdge::Status(self.status())),
             }
         }
     }
 
-    fn join(&mut self, worker: u32, pid: u32, slots: u16, channel: Channel) -> io::Result<()> {
-        let index = self.pool.join(worker, pid, slots, channel)?;
-        let Some(w) = self.pool.worker(index) else { return Ok(()) };
-        let data = |tag: u64| epoll::EventData::new_u64(tag << TAG_BITS | index as u64);
+    fn join(&mut self, app: u32, worker: u32, pid: u32, slots: u16, channel: Channel) -> io::Result<()> {
+        let Some(slot) = self.pools.list.iter().position(|p| p.id == app) else {
+            return Err(io::Error::other("its app is not configured"));
+        };
+        let index = self.pools.list[slot].pool.join(worker, pid, slots, channel)?;
+        let seat = Seat::new(slot as u16, index);
+        let Some(w) = self.pools.list[slot].pool.worker(index) else { return Ok(()) };
+        let data = |tag: u64| epoll::EventData::new_u64(tag << TAG_BITS | u64::from(seat.token()));
         let edge = epoll::EventFlags::ET;
         epoll::add(
             &self.net.epoll,
@@ -840,42 +866,39 @@ impl Edge {
     }
 
     fn finish(&mut self) {
-        if let Some(log) = &mut self.net.log {
-            log.finish();
-        }
+        self.logs.finish();
         self.tell(&FromEdge::Drained);
     }
 
     fn status(&self) -> serde_json::Value {
-        let workers: Vec<_> = self
-            .pool
-            .workers()
-            .map(|w| {
+        let pools = || self.pools.list.iter().filter(|p| !p.removed || p.pool.workers().next().is_some());
+        let workers: Vec<_> = pools()
+            .flat_map(|p| p.pool.workers().map(move |w| (p, w)))
+            .map(|(p, w)| {
                 json!({
-                    "worker": w.id, "pid": w.pid, "slots": w.slots, "busy": w.outstanding(),
+                    "app": p.name, "worker": w.id, "pid": w.pid, "slots": w.slots, "busy": w.outstanding(),
                     "accepting": w.accepting, "transport": w.link.transport(),
                 })
             })
             .collect();
-        let slots: u32 = self.pool.workers().filter(|w| w.accepting).map(|w| u32::from(w.slots)).sum();
-        let free: u32 = self
-            .pool
-            .workers()
-            .filter(|w| w.accepting)
-            .map(|w| u32::from(w.slots.saturating_sub(w.outstanding())))
-            .sum();
+        let accepting = || pools().flat_map(|p| p.pool.workers()).filter(|w| w.accepting);
+        let slots: u32 = accepting().map(|w| u32::from(w.slots)).sum();
+        let free: u32 = accepting().map(|w| u32::from(w.slots.saturating_sub(w.outstanding()))).sum();
+        let queues: serde_json::Map<_, _> =
+            pools().map(|p| (p.name.clone(), p.pool.queue_length().into())).collect();
         json!({
             "slots": slots,
             "slots_free": free,
             "connections": self.net.connections.len(),
             "requests": self.net.requests,
             "in_flight": self.net.exchanges.table.len(),
-            "queue": self.pool.queue_length(),
-            "queue_max": self.net.config.queue_length_max,
+            "queue": pools().map(|p| p.pool.queue_length()).sum::<usize>(),
+            "queue_max": self.config.apps.iter().map(|a| a.queue_length_max).sum::<u32>(),
+            "queues": queues,
             "refused_for_load": self.refused_for_load,
             "retried": self.retried,
             "buffered_bytes": self.net.buffered_bytes,
-            "log_lines_lost": self.net.log.as_ref().map_or(0, AccessLog::lost),
+            "log_lines_lost": self.logs.lost(),
             "workers": workers,
         })
     }

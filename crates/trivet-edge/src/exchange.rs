@@ -1,8 +1,12 @@
 //! One request and its answer, whatever the protocol: what goes to the app, what has come back, what to log.
 
+use std::rc::Rc;
+
 use trivet_pool::{Key, Outgoing, Requests};
 use trivet_wire::frame::{self, HEADER_BYTES, REQUEST_META_BYTES};
 
+use crate::pools::Seat;
+use crate::route::{About, Route};
 use crate::table::Table;
 
 /// How the body of an answer is framed.
@@ -23,7 +27,7 @@ pub(crate) enum Place {
     /// Its body is being read, or it was answered by the edge itself, or the worker is done with it.
     Here,
     Queued,
-    /// In a worker's hands: index, ticket, generation.
+    /// In a worker's hands: index in its app's pool, ticket, generation.
     Sent(usize, u16, u32),
 }
 
@@ -33,6 +37,14 @@ pub(crate) struct Exchange {
     /// The connection that waits for the answer; `None`: it has gone, or has got all it will get.
     pub(crate) connection: Option<u32>,
     pub(crate) place: Place,
+    /// Whose queue it is in, or whose worker has it.
+    pub(crate) app: u16,
+    /// As it was when the request came, whatever the configuration says since.
+    pub(crate) route: Option<Rc<Route>>,
+    /// Its site, where there is no route.
+    pub(crate) about: Option<Rc<About>>,
+    /// The origin of a script that may read the answer.
+    pub(crate) origin: Option<Box<[u8]>>,
 
     pub(crate) http_1_0: bool,
     pub(crate) is_head: bool,
@@ -77,6 +89,10 @@ impl Exchange {
             out: Outgoing { frame, ..Outgoing::default() },
             connection: Some(connection),
             place: Place::Here,
+            app: 0,
+            route: None,
+            about: None,
+            origin: None,
             http_1_0: false,
             is_head: false,
             keep_alive: true,
@@ -100,6 +116,18 @@ impl Exchange {
             logged_fields: Vec::new(),
             logged: false,
         }
+    }
+
+    /// The worker that has it.
+    pub(crate) fn seat(&self) -> Option<(Seat, u16, u32)> {
+        match self.place {
+            Place::Sent(index, ticket, generation) => Some((Seat::new(self.app, index), ticket, generation)),
+            Place::Here | Place::Queued => None,
+        }
+    }
+
+    pub(crate) fn about(&self) -> Option<&Rc<About>> {
+        self.route.as_ref().map(|r| &r.about).or(self.about.as_ref())
     }
 
     pub(crate) fn request_id(&self) -> &[u8] {

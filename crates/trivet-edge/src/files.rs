@@ -10,7 +10,6 @@ use rustix::io::Errno;
 use trivet_http::coding::Coding;
 use trivet_http::{date, media};
 
-use crate::config::StaticFolder;
 use crate::log;
 
 /// What is kept may be so much older than the disk.
@@ -100,12 +99,39 @@ pub(crate) enum Lookup {
     Failed(Errno),
 }
 
+/// A folder and how its files are served.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct FolderOptions {
+    /// An absolute path.
+    pub(crate) folder: String,
+    /// Links are followed as long as they stay beneath the folder.
+    pub(crate) links: bool,
+    /// `Cache-Control`, but for files whose name has a hash of the content.
+    pub(crate) cache: Option<String>,
+}
+
+/// A served folder; what is kept of its files is kept as long as somebody has this.
+#[derive(Debug)]
+pub(crate) struct FolderRef {
+    pub(crate) slot: usize,
+}
+
 #[derive(Debug)]
 struct Folder {
-    config: StaticFolder,
+    known: Rc<FolderRef>,
+    options: FolderOptions,
     dir: Option<OwnedFd>,
     opened_ms: u64,
     complained: bool,
+}
+
+/// An entry of a folder that is shown.
+#[derive(Debug)]
+pub(crate) struct Listed {
+    pub(crate) name: String,
+    pub(crate) folder: bool,
+    pub(crate) bytes: u64,
+    pub(crate) modified: u64,
 }
 
 /// All served folders and what is kept of their files.
@@ -121,16 +147,10 @@ pub(crate) struct Files {
 }
 
 impl Files {
-    pub(crate) fn new(configs: &[StaticFolder]) -> Self {
-        let mut folders: Vec<_> = configs
-            .iter()
-            .map(|config| Folder { config: config.clone(), dir: None, opened_ms: 0, complained: false })
-            .collect();
-        // The longest prefix is found first.
-        folders.sort_by_key(|f| std::cmp::Reverse(f.config.prefix.len()));
+    pub(crate) fn new() -> Self {
         Self {
-            index: folders.iter().map(|_| HashMap::new()).collect(),
-            folders,
+            folders: Vec::new(),
+            index: Vec::new(),
             entries: Vec::new(),
             memory_bytes: 0,
             uses: 0,
@@ -138,34 +158,39 @@ impl Files {
         }
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
-        self.folders.is_empty()
+    /// Takes a folder in, or finds it where it is served already. Places of folders that nobody serves any more are
+    /// used again.
+    pub(crate) fn folder(&mut self, options: FolderOptions) -> Rc<FolderRef> {
+        if let Some(folder) = self.folders.iter().find(|f| f.options == options) {
+            return folder.known.clone();
+        }
+        let unused = self.folders.iter().position(|f| Rc::strong_count(&f.known) == 1);
+        let slot = unused.unwrap_or(self.folders.len());
+        let known = Rc::new(FolderRef { slot });
+        let folder = Folder { known: known.clone(), options, dir: None, opened_ms: 0, complained: false };
+        if unused.is_none() {
+            self.folders.push(folder);
+            self.index.push(HashMap::new());
+            return known;
+        }
+        for path in self.index[slot].keys().cloned().collect::<Vec<_>>() {
+            self.forget(&(slot, path));
+        }
+        self.folders[slot] = folder;
+        known
     }
 
-    /// The folder that serves a canonical path, and the rest of the path in it without a leading slash; the rest is
-    /// `None` where the prefix is named without the slash behind it.
-    pub(crate) fn folder_of<'p>(&self, path: &'p str) -> Option<(usize, Option<&'p str>)> {
-        self.folders.iter().enumerate().find_map(|(i, f)| {
-            if f.config.prefix == "/" {
-                return Some((i, Some(path.strip_prefix('/')?)));
+    /// Forgets what is kept of folders that nobody serves any more.
+    pub(crate) fn sweep(&mut self) {
+        for slot in 0..self.folders.len() {
+            if Rc::strong_count(&self.folders[slot].known) > 1 {
+                continue;
             }
-            match path.strip_prefix(f.config.prefix.as_str())? {
-                "" => Some((i, None)),
-                rest => Some((i, Some(rest.strip_prefix('/')?))),
+            for path in self.index[slot].keys().cloned().collect::<Vec<_>>() {
+                self.forget(&(slot, path));
             }
-        })
-    }
-
-    /// Whether a raw path that has no canonical form is meant for one of the folders.
-    pub(crate) fn is_claimed(&self, raw: &[u8]) -> bool {
-        self.folders.iter().filter(|f| f.config.prefix != "/").any(|f| {
-            raw.strip_prefix(f.config.prefix.as_bytes()).is_some_and(|rest| matches!(rest, [] | [b'/', ..]))
-        })
-    }
-
-    /// What the folder does not have, the app may.
-    pub(crate) fn falls_through(&self, folder: usize) -> bool {
-        self.folders[folder].config.prefix == "/"
+            self.folders[slot].dir = None;
+        }
     }
 
     /// Finds a file by its path in the folder; it has no empty and no dot segments.
@@ -181,6 +206,52 @@ impl Files {
         self.refresh((folder, path.into()), now_ms)
     }
 
+    /// Whether there is a folder of this name in a served one.
+    pub(crate) fn is_folder(&mut self, slot: usize, path: &str, now_ms: u64) -> bool {
+        self.read_folder(slot, path, now_ms, 0).is_ok()
+    }
+
+    /// At most `max` entries of a folder, unsorted: name, whether it is a folder, size, seconds since 1970.
+    pub(crate) fn read_folder(
+        &mut self,
+        slot: usize,
+        path: &str,
+        now_ms: u64,
+        max: usize,
+    ) -> Result<Vec<Listed>, Errno> {
+        self.open_folder(slot, now_ms)?;
+        let Folder { dir: Some(dir), options, .. } = &self.folders[slot] else { return Err(Errno::NOENT) };
+        let path = if path.is_empty() { "." } else { path };
+        let fd = open(dir, path, options.links)?;
+        let mut listed = Vec::new();
+        for entry in rustix::fs::Dir::read_from(&fd)? {
+            if listed.len() >= max {
+                break;
+            }
+            let entry = entry?;
+            let Ok(name) = entry.file_name().to_str() else { continue };
+            if name.starts_with('.') {
+                continue;
+            }
+            let Ok(stat) = rustix::fs::statat(&fd, name, rustix::fs::AtFlags::SYMLINK_NOFOLLOW) else {
+                continue;
+            };
+            let kind = rustix::fs::FileType::from_raw_mode(stat.st_mode);
+            let link = kind == rustix::fs::FileType::Symlink;
+            if link && !options.links || !link && !kind.is_file() && !kind.is_dir() {
+                continue;
+            }
+            let modified = u64::try_from(stat.st_mtime).unwrap_or(0);
+            listed.push(Listed {
+                name: name.to_owned(),
+                folder: kind.is_dir(),
+                bytes: stat.st_size as u64,
+                modified,
+            });
+        }
+        Ok(listed)
+    }
+
     fn refresh(&mut self, name: Name, now_ms: u64) -> Lookup {
         let (folder, path) = (name.0, &*name.1);
         if let Err(e) = self.open_folder(folder, now_ms) {
@@ -188,16 +259,17 @@ impl Files {
             if !std::mem::replace(&mut f.complained, true) {
                 log::error(
                     "cannot open a folder of static files; the edge's account must be able to read it",
-                    &[("folder", &f.config.folder), ("error", &e)],
+                    &[("folder", &f.options.folder), ("error", &e)],
                 );
             }
             return Lookup::Missing;
         }
-        let Some(dir) = &self.folders[folder].dir else { return Lookup::Missing };
+        let Folder { dir: Some(dir), options, .. } = &self.folders[folder] else { return Lookup::Missing };
+        let (links, cache) = (options.links, options.cache.as_deref());
         let kept = self.index[folder].get(path).map(|&at| &self.entries[at]);
         let old = kept.map(|e| &e.plain);
         let kind = media::of(path);
-        let plain = match open(dir, path).and_then(|file| load(file, path, None, old)) {
+        let plain = match open(dir, path, links).and_then(|file| load(file, path, None, cache, old)) {
             Ok(Some(plain)) => plain,
             Ok(None) => {
                 self.forget(&name);
@@ -218,8 +290,8 @@ impl Files {
             for coding in Coding::ALL {
                 let beside = format!("{path}{}", coding.suffix());
                 let old = kept.and_then(|e| e.coded[coding as usize].as_ref());
-                coded[coding as usize] = open(dir, &beside)
-                    .and_then(|file| load(file, path, Some(coding), old))
+                coded[coding as usize] = open(dir, &beside, links)
+                    .and_then(|file| load(file, path, Some(coding), cache, old))
                     .ok()
                     .flatten()
                     .filter(|r| r.modified + OLDER_MAX_SECONDS >= plain.modified);
@@ -236,7 +308,7 @@ impl Files {
         }
         f.dir = None;
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        f.dir = Some(rustix::fs::open(f.config.folder.as_str(), flags, Mode::empty())?);
+        f.dir = Some(rustix::fs::open(f.options.folder.as_str(), flags, Mode::empty())?);
         f.opened_ms = now_ms;
         f.complained = false;
         Ok(())
@@ -300,10 +372,11 @@ impl Entry {
     }
 }
 
-/// Opens a path beneath `dir`: no link leads out of it.
-fn open(dir: &OwnedFd, path: &str) -> Result<OwnedFd, Errno> {
+/// Opens a path beneath `dir`: no link leads out of it, and none is followed at all without `links`.
+fn open(dir: &OwnedFd, path: &str, links: bool) -> Result<OwnedFd, Errno> {
     let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
-    let beneath = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
+    let mut beneath = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
+    beneath.set(ResolveFlags::NO_SYMLINKS, !links);
     let mut tries = 0;
     loop {
         match rustix::fs::openat2(dir, path, flags, Mode::empty(), beneath) {
@@ -332,6 +405,7 @@ fn load(
     file: OwnedFd,
     path: &str,
     coding: Option<Coding>,
+    cache: Option<&str>,
     old: Option<&Rc<Representation>>,
 ) -> Result<Option<Rc<Representation>>, Errno> {
     let mut stat = rustix::fs::fstat(&file)?;
@@ -356,11 +430,11 @@ fn load(
         if let Some(bytes) = bytes
             && Stamp::of(&after) == Stamp::of(&stat)
         {
-            return Ok(Some(Rc::new(describe(Content::Memory(bytes), &stat, path, coding))));
+            return Ok(Some(Rc::new(describe(Content::Memory(bytes), &stat, path, coding, cache))));
         }
         stat = after;
     }
-    Ok(Some(Rc::new(describe(Content::File(Rc::new(file)), &stat, path, coding))))
+    Ok(Some(Rc::new(describe(Content::File(Rc::new(file)), &stat, path, coding, cache))))
 }
 
 /// Exactly `size` bytes and then the end, or `None`.
@@ -385,7 +459,13 @@ pub(crate) fn read_at(file: &OwnedFd, space: &mut [u8], offset: u64) -> Result<u
     Ok(got)
 }
 
-fn describe(content: Content, stat: &Stat, path: &str, coding: Option<Coding>) -> Representation {
+fn describe(
+    content: Content,
+    stat: &Stat,
+    path: &str,
+    coding: Option<Coding>,
+    cache: Option<&str>,
+) -> Representation {
     let stamp = Stamp::of(stat);
     let name = path.rsplit_once('/').map_or(path, |(_, name)| name);
     let kind = media::of(name);
@@ -399,6 +479,10 @@ fn describe(content: Content, stat: &Stat, path: &str, coding: Option<Coding>) -
     validators.push_str("\r\n");
     if media::is_hashed(name) {
         validators.push_str(ONE_YEAR);
+    } else if let Some(cache) = cache {
+        validators.push_str("Cache-Control: ");
+        validators.push_str(cache);
+        validators.push_str("\r\n");
     }
     if kind.compressible {
         validators.push_str("Vary: Accept-Encoding\r\n");
@@ -443,7 +527,10 @@ mod tests {
 
         fn files(&self) -> Files {
             let folder = self.public().to_str().unwrap().to_owned();
-            Files::new(&[StaticFolder { prefix: "/static".into(), folder }])
+            let mut files = Files::new();
+            // The place of a folder whose last user has gone may be given away: this one stays.
+            std::mem::forget(files.folder(FolderOptions { folder, links: true, cache: None }));
+            files
         }
     }
 
@@ -468,16 +555,25 @@ mod tests {
     }
 
     #[test]
-    fn a_path_belongs_to_the_longest_prefix_that_ends_at_a_segment() {
-        let folder = |prefix: &str| StaticFolder { prefix: prefix.into(), folder: prefix.into() };
-        let files = Files::new(&[folder("/"), folder("/static"), folder("/static/img")]);
-        let found =
-            |path| files.folder_of(path).map(|(i, rest)| (files.folders[i].config.prefix.as_str(), rest));
-        assert_eq!(found("/static/a.css"), Some(("/static", Some("a.css"))));
-        assert_eq!(found("/static/img/a.png"), Some(("/static/img", Some("a.png"))));
-        assert_eq!(found("/static/"), Some(("/static", Some(""))));
-        assert_eq!(found("/static"), Some(("/static", None)));
-        assert_eq!(found("/statics"), Some(("/", Some("statics"))));
+    fn the_place_of_a_folder_is_used_again_when_nobody_serves_it() {
+        let place = Place::new("slots");
+        write(place.public().join("a"), "a");
+        let options = |cache: &str| FolderOptions {
+            folder: place.public().to_str().unwrap().into(),
+            links: true,
+            cache: Some(cache.into()),
+        };
+        let mut files = Files::new();
+        let first = files.folder(options("no-store"));
+        assert_eq!(files.folder(options("no-store")).slot, first.slot);
+        let second = files.folder(options("max-age=9"));
+        let Lookup::File { plain, .. } = files.find(second.slot, "a", 0) else { panic!("a file") };
+        assert!(String::from_utf8_lossy(&plain.validators).contains("Cache-Control: max-age=9\r\n"));
+        let slot = second.slot;
+        drop(second);
+        files.sweep();
+        assert!(files.entries.is_empty() && files.folders[slot].dir.is_none());
+        assert_eq!(files.folder(options("private")).slot, slot);
     }
 
     #[test]
@@ -491,6 +587,11 @@ mod tests {
             std::os::unix::fs::symlink(target, place.public().join(link)).unwrap();
         }
         let mut files = place.files();
+        let closed =
+            FolderOptions { folder: place.public().to_str().unwrap().into(), links: false, cache: None };
+        let closed = files.folder(closed);
+        assert_eq!(text(&files.find(closed.slot, "inside", 0)), "Missing", "no link at all, if so told");
+        assert_eq!(text(&files.find(closed.slot, "open", 0)), "open");
         for path in [
             "up",
             "absolute",

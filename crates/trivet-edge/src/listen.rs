@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
+use std::rc::Rc;
 
 use rustix::io::Errno;
 use rustix::net::SocketFlags;
@@ -11,13 +12,20 @@ use crate::connection::{AddressText, Connection};
 use crate::edge::Edge;
 use crate::log;
 use crate::net::Listening;
+use crate::route::Hosts;
 use crate::tls::Acceptor;
 
 /// Connections taken from one listener before the others get their turn.
 const ACCEPT_BATCH: usize = 64;
 
 impl Listening {
-    pub(crate) fn new(socket: OwnedFd, unix: bool, tls: bool) -> Self {
+    pub(crate) fn new(
+        name: &str,
+        socket: OwnedFd,
+        unix: bool,
+        hosts: Rc<Hosts>,
+        acceptor: Option<Acceptor>,
+    ) -> Self {
         let local = if unix { None } else { local_address(&socket) };
         // A wildcard address says nothing about where a client came in.
         let local = local.filter(|a| !a.ip().is_unspecified());
@@ -28,9 +36,11 @@ impl Listening {
         // The description is shared with the supervisor, which never accepts.
         let _ = rustix::io::ioctl_fionbio(&socket, true);
         Self {
+            name: name.to_owned(),
             socket: Some(socket),
             unix,
-            tls,
+            hosts,
+            acceptor,
             local: local.map(|a| (AddressText::of(Some(a.ip())), a.port())),
             paused: false,
         }
@@ -75,14 +85,14 @@ impl Edge {
         let listener = &self.net.listeners[index];
         let mut c = Connection::new(socket, index, peer.map(|p| p.ip()), peer.map_or(0, |p| p.port()));
         c.trusted = match c.ip {
-            Some(ip) => address::trusted(ip, self.net.config.trusted_peers.as_deref()),
-            None => self.net.config.trust_unix,
+            Some(ip) => address::trusted(ip, self.net.server.trusted_peers.as_deref()),
+            None => self.net.server.trust_unix,
         };
         if !listener.unix && listener.local.is_none() {
             c.local = local_address(&c.socket).map(|a| (AddressText::of(Some(a.ip())), a.port()));
         }
-        if listener.tls {
-            c.tls = self.net.acceptor.as_ref().and_then(Acceptor::accept);
+        if let Some(acceptor) = &listener.acceptor {
+            c.tls = acceptor.accept();
             if c.tls.is_none() {
                 return;
             }
@@ -92,7 +102,7 @@ impl Edge {
         let secure = c.tls.is_some();
         let key = self.net.connections.insert(c);
         // A handshake has no longer than a head.
-        let (keep_alive_ms, head_ms) = (self.net.config.keep_alive_ms, self.net.config.head_ms);
+        let (keep_alive_ms, head_ms) = (self.net.server.keep_alive_ms, self.net.server.head_ms);
         let idle = self.net.now_ms + if secure { head_ms } else { keep_alive_ms.max(head_ms) };
         self.net.set_deadline(key, idle);
         self.receive(key);

@@ -2,6 +2,7 @@
 
 use std::io::IoSlice;
 use std::os::fd::{AsFd, OwnedFd};
+use std::rc::Rc;
 
 use rustix::event::epoll;
 use rustix::io::Errno;
@@ -9,13 +10,14 @@ use rustix::net::SendFlags;
 use trivet_http::date::Clock;
 use trivet_http::h1::{Head, Limits};
 
-use crate::access_log::AccessLog;
 use crate::answer::Own;
-use crate::config::Config;
+use crate::config::Server;
 use crate::connection::{AddressText, Connection, FileOut, Phase};
 use crate::exchange::{Exchange, Exchanges, Place};
 use crate::files::Files;
+use crate::pools::Seat;
 use crate::request_id::RequestIds;
+use crate::route::Hosts;
 use crate::spool::Spools;
 use crate::table::Table;
 use crate::tls::Acceptor;
@@ -37,10 +39,14 @@ const TLS_FILE_BYTES: u64 = 64 * 1024;
 /// A listening socket.
 #[derive(Debug)]
 pub(crate) struct Listening {
+    pub(crate) name: String,
     /// `None` once no new connection is wanted.
     pub(crate) socket: Option<OwnedFd>,
     pub(crate) unix: bool,
-    pub(crate) tls: bool,
+    /// What its requests are for.
+    pub(crate) hosts: Rc<Hosts>,
+    /// If it speaks TLS.
+    pub(crate) acceptor: Option<Acceptor>,
     /// Its own address; `None` where only the connection can tell.
     pub(crate) local: Option<(AddressText, u16)>,
     pub(crate) paused: bool,
@@ -52,7 +58,7 @@ pub(crate) fn connection_token(key: u32, generation: u32) -> u64 {
 }
 
 pub(crate) struct Net {
-    pub(crate) config: Config,
+    pub(crate) server: Server,
     pub(crate) limits: Limits,
     pub(crate) epoll: OwnedFd,
     pub(crate) listeners: Vec<Listening>,
@@ -70,8 +76,6 @@ pub(crate) struct Net {
     pub(crate) spools: Spools,
     pub(crate) files: Files,
     pub(crate) ids: RequestIds,
-    pub(crate) log: Option<AccessLog>,
-    pub(crate) acceptor: Option<Acceptor>,
     /// What one read of a TLS connection says.
     pub(crate) plain: Vec<u8>,
     /// Request bodies held in memory, and answers that wait for slow clients.
@@ -88,7 +92,7 @@ pub(crate) struct Net {
     /// Connections whose body found no space in the worker's ring.
     pub(crate) stuffed: Vec<(u32, u32)>,
     /// Worker, ticket, generation of requests that nobody waits for any more.
-    pub(crate) cancels: Vec<(usize, u16, u32)>,
+    pub(crate) cancels: Vec<(Seat, u16, u32)>,
     /// Queued requests whose client has gone.
     pub(crate) forgotten: Vec<u32>,
     /// Exchanges whose worker may be due more credit.
@@ -101,27 +105,15 @@ pub(crate) struct Net {
 }
 
 impl Net {
-    pub(crate) fn new(
-        config: Config,
-        epoll: OwnedFd,
-        listeners: Vec<Listening>,
-        log: Option<AccessLog>,
-        acceptor: Option<Acceptor>,
-    ) -> Self {
+    pub(crate) fn new(server: Server, epoll: OwnedFd) -> Self {
         let now_ns = trivet_wire::monotonic_ns();
-        let limits = Limits {
-            request_line_bytes_max: config.request_line_bytes_max,
-            head_bytes_max: config.head_bytes_max,
-            fields_max: config.fields_max,
-            field_bytes_max: config.field_bytes_max,
-        };
         let mut net = Self {
-            spools: Spools::new(&config.spool_dir),
-            files: Files::new(&config.static_folders),
-            limits,
-            config,
+            spools: Spools::new(&server.spool_dir),
+            files: Files::new(),
+            limits: Limits::default(),
+            server,
             epoll,
-            listeners,
+            listeners: Vec::new(),
             connections: Table::default(),
             exchanges: Exchanges::default(),
             now_ns,
@@ -133,14 +125,12 @@ impl Net {
             copy: Vec::with_capacity(4096),
             head: Head::default(),
             ids: RequestIds::new(),
-            log,
             inline_bytes: 0,
             buffered_bytes: 0,
             corked: Vec::new(),
             again: Vec::new(),
             stuffed: Vec::new(),
             awaited: false,
-            acceptor,
             plain: Vec::new(),
             fresh: Vec::new(),
             yielded: Vec::new(),
@@ -222,8 +212,9 @@ impl Net {
                 self.forgotten.push(xkey);
             }
             Place::Sent(worker, ticket, generation) => {
+                let seat = Seat::new(x.app, worker);
                 self.log_exchange(xkey, 499);
-                self.cancels.push((worker, ticket, generation));
+                self.cancels.push((seat, ticket, generation));
             }
         }
     }
@@ -237,8 +228,20 @@ impl Net {
         if x.status == 0 {
             x.status = status;
         }
-        if let Some(log) = &mut self.log {
-            log.record(x, self.now_ns, self.seconds);
+        let listener = x.connection.and_then(|key| self.connections.get(key)).map(|c| c.listener);
+        let about = match x.about() {
+            Some(about) => about,
+            // It was refused before anybody knew whose it was.
+            None => match listener.and_then(|l| self.listeners[l].hosts.any()) {
+                Some(site) => &site.about,
+                None => return,
+            },
+        };
+        if let Some(log) = &about.log
+            && about.logs(x.status)
+            && !x.route.as_ref().is_some_and(|r| r.quiet)
+        {
+            log.borrow_mut().record(x, self.now_ns, self.seconds);
         }
     }
 
@@ -469,7 +472,7 @@ impl Net {
         let generation = self.connections.generation(key);
         let draining = self.draining;
         let now_ms = self.now_ms;
-        let keep_alive_ms = self.config.keep_alive_ms;
+        let keep_alive_ms = self.server.keep_alive_ms;
         let Some(c) = self.connections.get_mut(key) else { return };
         if c.close
             && c.file.is_none()

@@ -3,13 +3,19 @@
 use std::net::IpAddr;
 
 use trivet_http::h1::{BodyLength, Form, Head, Version, request::Name};
+use trivet_http::template::{Place, Template, Values};
+use trivet_http::{path, uri};
 use trivet_wire::frame::{INLINE_BODY_BYTES_MAX, RequestHead, RequestWriter, UNKNOWN, flag, traits};
 
 use crate::address::{self, Forwarded};
 use crate::answer::Own;
 use crate::connection::{AddressText, BodyRest, Phase};
+use crate::cors;
+use crate::destination::{self, Going};
 use crate::edge::Edge;
 use crate::log;
+use crate::pools::AppPool;
+use crate::route::{Act, Route, ToApp};
 use crate::{request_id, static_files};
 
 /// All request bodies in memory together; beyond it they go to disk.
@@ -35,17 +41,67 @@ fn take(edge: &mut Edge, key: u32, buf: &[u8], head: &Head) -> Result<usize, (u1
     let xkey = edge.net.exchange(key);
     texts(edge, head)?;
     let seen = client(edge, key, buf, head);
-    frame(edge, key, xkey, buf, head, &seen);
+    let mut spelled = String::new();
+    let going = destination::find(edge, key, buf, head, &mut spelled);
+    frame(edge, key, xkey, buf, head, &seen, &going);
     scheme(edge, key, head, &seen)?;
     nul(head.target.of(buf))?;
-    body_limit(edge, head)?;
-    if health(edge, key, xkey, buf, head)
-        || static_files::step(edge, key, xkey, buf, head)?
-        || to_https(edge, key, xkey, buf, head)
-    {
+    let route = match destination::settle(edge, key, xkey, head, &going) {
+        Some(route) => route?,
+        None => return Ok(0),
+    };
+    body_limit(head, route)?;
+    if cors::step(edge, key, xkey, buf, head, route) {
         return Ok(0);
     }
-    app(edge, key, xkey, head, &buf[head.bytes as usize..])
+    perform(edge, Request { key, xkey, buf, head, seen: &seen, going: &going }, &route.action)
+}
+
+/// A request on its way.
+#[derive(Clone, Copy)]
+pub(crate) struct Request<'a> {
+    pub(crate) key: u32,
+    pub(crate) xkey: u32,
+    pub(crate) buf: &'a [u8],
+    pub(crate) head: &'a Head,
+    seen: &'a Client<'a>,
+    pub(crate) going: &'a Going<'a>,
+}
+
+/// Does what the route says. Returns how much behind the head was used.
+fn perform(edge: &mut Edge, r: Request<'_>, action: &Act) -> Result<usize, (u16, &'static str)> {
+    match action {
+        Act::App(to) => return app(edge, &r, to),
+        Act::Static(files) => {
+            let Some(path) = r.going.path else {
+                let otherwise = action.without_path().ok_or((400, "path.spelling"))?;
+                return perform(edge, r, otherwise);
+            };
+            if !static_files::step(edge, &r, files, path)
+                && let Some(otherwise) = &files.otherwise
+            {
+                return perform(edge, r, otherwise);
+            }
+        }
+        Act::Redirect { to, status } => redirect(edge, &r, to, *status),
+        Act::Respond { status, page, retry_after } => {
+            leave_body(edge, r.key, r.head);
+            let own = Own { page: Some(page), retry_after: *retry_after, ..Own::default() };
+            edge.net.answer_own(r.xkey, *status, own);
+        }
+        Act::Health => health(edge, &r),
+    }
+    Ok(0)
+}
+
+/// Nobody reads the body of a request that the edge answers: it ends the connection.
+pub(crate) fn leave_body(edge: &mut Edge, key: u32, head: &Head) {
+    if !matches!(head.body, BodyLength::None | BodyLength::Length(0))
+        && let Some(c) = edge.net.connections.get_mut(key)
+    {
+        c.close = true;
+        c.readable = true;
+    }
 }
 
 /// Names and hosts have 16 bits for their length in the frame; only the largest limits let longer ones come so far.
@@ -71,7 +127,7 @@ fn client<'a>(edge: &mut Edge, key: u32, buf: &'a [u8], head: &Head) -> Client<'
     let mut forwarded = Forwarded::default();
     if head.fields.iter().any(|f| address::tells_client(f.known)) {
         if trusted {
-            forwarded = address::read(&head.fields, buf, edge.net.config.trusted_peers.as_deref());
+            forwarded = address::read(&head.fields, buf, edge.net.server.trusted_peers.as_deref());
         } else if !std::mem::replace(&mut edge.net.warned_of_forwarding, true) {
             let peer = edge
                 .net
@@ -108,62 +164,65 @@ fn nul(target: &[u8]) -> Result<(), (u16, &'static str)> {
     Ok(())
 }
 
-fn body_limit(edge: &Edge, head: &Head) -> Result<(), (u16, &'static str)> {
-    let max = edge.net.config.body_bytes_max;
+fn body_limit(head: &Head, route: &Route) -> Result<(), (u16, &'static str)> {
+    let max = route.body_bytes_max;
     match head.body {
         BodyLength::Length(n) if max > 0 && n > max => Err((413, "body.length")),
         _ => Ok(()),
     }
 }
 
-/// The path that the edge answers itself: 200 while at least one slot exists and it is not draining.
-fn health(edge: &mut Edge, key: u32, xkey: u32, buf: &[u8], head: &Head) -> bool {
-    let Some(path) = &edge.net.config.health else { return false };
-    let target = head.path_and_query.of(buf);
-    if target.split(|b| *b == b'?').next() != Some(path.as_bytes()) {
-        return false;
-    }
-    let well = !edge.net.draining && edge.pool.workers().any(|w| w.accepting && w.slots > 0);
+/// 200 while every app has at least one slot and it is not draining.
+fn health(edge: &mut Edge, r: &Request<'_>) {
+    let well = !edge.net.draining && edge.pools.list.iter().all(AppPool::serves);
     let (status, body) = if well { (200, "ok\n") } else { (503, "unavailable\n") };
-    // A body on a health check is nobody's habit: it is not worth reading.
-    let close = !matches!(head.body, BodyLength::None | BodyLength::Length(0));
-    if close && let Some(c) = edge.net.connections.get_mut(key) {
-        c.readable = true;
-    }
-    edge.net.answer_own(xkey, status, Own { body: Some(body), close, ..Own::default() });
-    true
+    leave_body(edge, r.key, r.head);
+    edge.net.answer_own(r.xkey, status, Own { body: Some(body), ..Own::default() });
 }
 
-/// On a listener that is there for nothing else. Files come before it, so that a certificate can be renewed by them.
-fn to_https(edge: &mut Edge, key: u32, xkey: u32, buf: &[u8], head: &Head) -> bool {
-    let Some(listener) = edge.net.connections.get(key).map(|c| c.listener) else { return false };
-    let Some(port) = edge.net.config.listeners[listener].redirect else { return false };
-    static_files::leave_body(edge, key, head);
-    let (host, _) = address::host_and_port(head.authority.of(buf));
-    if host.is_empty() {
+fn redirect(edge: &mut Edge, r: &Request<'_>, to: &Template, status: u16) {
+    leave_body(edge, r.key, r.head);
+    let (host, _) = address::host_and_port(r.head.authority.of(r.buf));
+    if host.is_empty() && to.has(Place::Host) {
         // HTTP/1.0 without a name: there is nowhere to send it.
-        edge.net.answer_own(xkey, 400, Own { close: true, ..Own::default() });
-        return true;
+        edge.net.answer_own(r.xkey, 400, Own { close: true, ..Own::default() });
+        return;
     }
-    let mut fields = b"Location: https://".to_vec();
-    fields.extend_from_slice(host);
-    if port != 443 {
-        fields.extend_from_slice(format!(":{port}").as_bytes());
-    }
-    let target = head.path_and_query.of(buf);
-    if !target.starts_with(b"/") {
-        fields.push(b'/');
-    }
-    if !matches!(head.form, Form::Asterisk) {
-        fields.extend_from_slice(target);
-    }
+    let mut fields = b"Location: ".to_vec();
+    let values = values(edge, r);
+    let raw_path = values.raw_path.filter(|_| !to.needs_canonical());
+    to.fill(&Values { raw_path, ..values }, &mut fields);
     fields.extend_from_slice(b"\r\n");
-    edge.net.answer_own(xkey, 308, Own { fields: &fields, ..Own::default() });
-    true
+    edge.net.answer_own(r.xkey, status, Own { fields: &fields, ..Own::default() });
+}
+
+/// What a request has for templates.
+fn values<'a>(edge: &Edge, r: &Request<'a>) -> Values<'a> {
+    let secure = edge.net.connections.get(r.key).is_some_and(|c| c.tls.is_some());
+    let (raw, query) = match r.head.form {
+        Form::Asterisk => (&b"/"[..], None),
+        _ => uri::split_query(r.head.path_and_query.of(r.buf)),
+    };
+    Values {
+        host: address::host_and_port(r.head.authority.of(r.buf)).0,
+        https: r.seen.forwarded.https.unwrap_or(secure),
+        path: r.going.path.unwrap_or("/"),
+        raw_path: Some(raw),
+        rest_at: r.going.rest_at,
+        query,
+    }
 }
 
 /// The request as the app will get it: what is hop-by-hop, ambiguous or a stranger's claim stays here.
-fn frame(edge: &mut Edge, key: u32, xkey: u32, buf: &[u8], head: &Head, seen: &Client<'_>) {
+fn frame(
+    edge: &mut Edge,
+    key: u32,
+    xkey: u32,
+    buf: &[u8],
+    head: &Head,
+    seen: &Client<'_>,
+    going: &Going<'_>,
+) {
     let net = &mut edge.net;
     let Some(c) = net.connections.get(key) else { return };
     let Some(x) = net.exchanges.table.get_mut(xkey) else { return };
@@ -207,7 +266,8 @@ fn frame(edge: &mut Edge, key: u32, xkey: u32, buf: &[u8], head: &Head, seen: &C
         _ => (c.ip_text.as_bytes(), c.port),
     };
     let with_root;
-    let (target, raw_target): (&[u8], &[u8]) = match head.form {
+    let to_app = going.route().and_then(|r| r.action.app());
+    let (mut target, mut raw_target): (&[u8], &[u8]) = match head.form {
         Form::Origin => (head.path_and_query.of(buf), b""),
         _ if head.empty_path => {
             with_root = [b"/", head.path_and_query.of(buf)].concat();
@@ -215,6 +275,36 @@ fn frame(edge: &mut Edge, key: u32, xkey: u32, buf: &[u8], head: &Head, seen: &C
         }
         _ => (head.path_and_query.of(buf), head.target.of(buf)),
     };
+    let edited;
+    if let (Some(to), Some(path)) = (to_app, going.path)
+        && (to.rewrite.is_some() || !to.mount.is_empty())
+    {
+        let (raw, query) = uri::split_query(target);
+        let mut text = Vec::new();
+        match &to.rewrite {
+            Some(rewrite) => {
+                let (host, _) = address::host_and_port(head.authority.of(buf));
+                let values = Values { host, https, path, raw_path: None, rest_at: going.rest_at, query };
+                rewrite.fill(&values, &mut text);
+            }
+            // Another spelling of the mount would not be found in front of it.
+            None if raw != path.as_bytes() => path::encode(path, &mut text),
+            None => {}
+        }
+        if !text.is_empty() {
+            if let Some(query) = query.filter(|_| to.rewrite.is_none() || to.keeps_query) {
+                text.push(b'?');
+                text.extend_from_slice(query);
+            }
+            if u16::try_from(text.len()).is_ok() {
+                edited = text;
+                if raw_target.is_empty() {
+                    raw_target = target;
+                }
+                target = &edited;
+            }
+        }
+    }
     let http_1_0 = head.version == Version::Http10;
     let method = head.method.of(buf);
     let mut w = RequestWriter::begin(
@@ -228,10 +318,12 @@ fn frame(edge: &mut Edge, key: u32, xkey: u32, buf: &[u8], head: &Head, seen: &C
             server,
             peer_port,
             server_port,
-            script: b"",
+            script: to_app.map_or(b"", |to| to.mount.as_bytes()),
             traits: if http_1_0 { traits::HTTP_1_0 } else { 0 } | if https { traits::HTTPS } else { 0 },
         },
     );
+    let edit = going.route().and_then(|r| r.request_edit.as_ref());
+    let mut given = 0;
     for (i, f) in head.fields.iter().enumerate() {
         let pass = match f.known {
             Name::Other
@@ -247,14 +339,18 @@ fn frame(edge: &mut Edge, key: u32, xkey: u32, buf: &[u8], head: &Head, seen: &C
             Name::XRequestId => seen.trusted,
             _ => false,
         };
-        if pass && !head.hop(i) {
+        let kept = edit.is_none_or(|edit| edit.passes(f.name.of(buf), &mut given));
+        if pass && kept && !head.hop(i) {
             w.field(f.name.of(buf), f.value.of(buf));
         }
+    }
+    for (name, value) in edit.into_iter().flat_map(|edit| edit.additions(given, https)) {
+        w.field(name, value);
     }
     w.finish_head();
     x.http_1_0 = http_1_0;
     x.is_head = head.is_head;
-    x.keep_alive = head.keep_alive && net.config.keep_alive_ms > 0;
+    x.keep_alive = head.keep_alive && net.server.keep_alive_ms > 0;
     x.idempotent = matches!(method, b"GET" | b"HEAD" | b"PUT" | b"DELETE" | b"OPTIONS");
     x.method_bytes = method.len() as u16;
     x.id_bytes = id.len() as u16;
@@ -262,12 +358,15 @@ fn frame(edge: &mut Edge, key: u32, xkey: u32, buf: &[u8], head: &Head, seen: &C
 
 /// To the app, once its body is there (or at once, if bodies are streamed). `rest` is what came behind the head;
 /// returns how much of it was used.
-fn app(edge: &mut Edge, key: u32, xkey: u32, head: &Head, rest: &[u8]) -> Result<usize, (u16, &'static str)> {
+fn app(edge: &mut Edge, r: &Request<'_>, to: &ToApp) -> Result<usize, (u16, &'static str)> {
+    let Request { key, xkey, head, .. } = *r;
+    let rest = &r.buf[head.bytes as usize..];
     let net = &mut edge.net;
     let scarce = net.buffered_bytes > BUFFERED_BYTES_MANY;
     let Some(x) = net.exchanges.table.get_mut(xkey) else { return Ok(0) };
     let Some(c) = net.connections.get_mut(key) else { return Ok(0) };
     x.out.window = if scarce { WINDOW_BYTES_SCARCE } else { WINDOW_BYTES } as u32;
+    x.app = to.app.slot;
     x.out.body_flags = 0;
     x.out.body_bytes = 0;
     c.body_bytes = 0;
@@ -288,7 +387,7 @@ fn app(edge: &mut Edge, key: u32, xkey: u32, head: &Head, rest: &[u8]) -> Result
         }
     };
     x.owes_continue = head.expect_continue;
-    if !net.config.request_buffering {
+    if !to.app.config.request_buffering {
         x.out.body_flags = flag::BODY_STREAMED;
         x.out.body_bytes = length.unwrap_or(UNKNOWN);
         let used = edge.take_beginning(key, xkey, rest)?;
@@ -299,7 +398,7 @@ fn app(edge: &mut Edge, key: u32, xkey: u32, head: &Head, rest: &[u8]) -> Result
         return Ok(used);
     }
     // A client that waits for `100 Continue` should learn before its upload that there is no room.
-    if edge.pool.full() {
+    if edge.pools.list[usize::from(to.app.slot)].pool.full() {
         edge.refuse_for_load(xkey);
         return Ok(0);
     }
@@ -314,7 +413,7 @@ fn app(edge: &mut Edge, key: u32, xkey: u32, head: &Head, rest: &[u8]) -> Result
             Err(e) => {
                 log::error(
                     "cannot make a file for a request body",
-                    &[("folder", &net.config.spool_dir), ("error", &e)],
+                    &[("folder", &net.server.spool_dir), ("error", &e)],
                 );
                 net.answer_own(xkey, 503, Own { retry_after: Some(5), close: true, ..Own::default() });
                 return Ok(0);

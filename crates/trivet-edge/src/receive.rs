@@ -112,7 +112,7 @@ impl Edge {
                     && c.tls.as_ref().is_some_and(|tls| !tls.is_handshaking())
                 {
                     c.deadline_ms =
-                        self.net.now_ms + self.net.config.keep_alive_ms.max(self.net.config.head_ms);
+                        self.net.now_ms + self.net.server.keep_alive_ms.max(self.net.server.head_ms);
                 }
                 if !plain.is_empty() {
                     self.feed(key, &plain);
@@ -140,7 +140,7 @@ impl Edge {
                 } else {
                     // The alert says why.
                     self.net.flush(key);
-                    if self.net.config.log_debug {
+                    if self.net.server.log_debug {
                         log::debug("a TLS connection failed", &[("error", &e)]);
                     }
                 }
@@ -200,7 +200,7 @@ impl Edge {
                         }
                         Ok(Parsed::Partial) => {
                             if fresh {
-                                let deadline = self.net.now_ms + self.net.config.head_ms;
+                                let deadline = self.net.now_ms + self.net.server.head_ms;
                                 self.net.set_deadline(key, deadline);
                             }
                             break;
@@ -291,13 +291,13 @@ impl Edge {
         }
         let total = c.body_bytes;
         let Some(xkey) = c.exchange else { return used };
-        let max = self.net.config.body_bytes_max;
+        let max = self.body_bytes_max(xkey);
         if max > 0 && total > max {
             self.net.refuse(key, 413, "body.chunks");
             return buf.len();
         }
         if let Err(e) = self.keep_body(xkey, data, total - data.len() as u64) {
-            let folder = &self.net.config.spool_dir;
+            let folder = &self.net.server.spool_dir;
             log::error("cannot write a request body", &[("folder", folder), ("error", &e)]);
             self.net.answer_own(xkey, 503, Own { retry_after: Some(5), close: true, ..Own::default() });
             return buf.len();
@@ -321,7 +321,7 @@ impl Edge {
         rest: &[u8],
     ) -> Result<usize, (u16, &'static str)> {
         let mut at = 0;
-        let max = self.net.config.body_bytes_max;
+        let max = self.body_bytes_max(xkey);
         loop {
             let (Some(c), Some(x)) = (self.net.connections.get(key), self.net.exchanges.table.get(xkey))
             else {
@@ -359,6 +359,12 @@ impl Edge {
         }
     }
 
+    /// The largest body that the request's route takes; 0: any.
+    fn body_bytes_max(&self, xkey: u32) -> u64 {
+        let x = self.net.exchanges.table.get(xkey);
+        x.and_then(|x| x.route.as_ref()).map_or(0, |route| route.body_bytes_max)
+    }
+
     /// Bodies stay in the frame up to [`INLINE_BODY_BYTES_MAX`], then move to a file.
     fn keep_body(&mut self, xkey: u32, data: &[u8], before: u64) -> std::io::Result<()> {
         let net = &mut self.net;
@@ -391,13 +397,13 @@ impl Edge {
     fn stream_body(&mut self, key: u32, buf: &[u8]) -> usize {
         let Some(xkey) = self.net.connections.get(key).and_then(|c| c.exchange) else { return 0 };
         let Some(x) = self.net.exchanges.table.get(xkey) else { return 0 };
-        let Place::Sent(worker, ticket, generation) = x.place else { return 0 };
+        let Some((seat, ticket, generation)) = x.seat() else { return 0 };
         if x.wanted == 0 {
             return 0;
         }
         let room = buf.len().min(x.wanted.min(STREAM_FRAME_BYTES as u64) as usize);
         // Several threads of a worker may have asked for more than the ring holds.
-        let Some(w) = self.pool.worker(worker) else { return 0 };
+        let Some(w) = self.pools.worker(seat) else { return 0 };
         match w.link.fits(HEADER_BYTES + room) {
             Ok(true) => {}
             Ok(false) => {
@@ -409,7 +415,7 @@ impl Edge {
                 return 0;
             }
             Err(e) => {
-                self.distrust(worker, &e);
+                self.distrust(seat, &e);
                 return 0;
             }
         }
@@ -433,7 +439,7 @@ impl Edge {
                 c.deadline_ms = u64::MAX;
             }
         }
-        let max = self.net.config.body_bytes_max;
+        let max = self.body_bytes_max(xkey);
         if max > 0 && total > max {
             self.break_body(key, 413);
             return buf.len();
@@ -447,7 +453,7 @@ impl Edge {
                 since = 0;
             }
         }
-        if let Some(w) = self.pool.worker(worker) {
+        if let Some(w) = self.pools.worker(seat) {
             let flags = if end { flag::END } else { 0 };
             if !w.tell(Kind::Body, flags, ticket, generation, 0, data).unwrap_or(false) {
                 self.break_body(key, 502);
@@ -467,8 +473,8 @@ impl Edge {
         c.readable = true;
         let Some(xkey) = c.exchange else { return };
         let Some(x) = self.net.exchanges.table.get(xkey) else { return };
-        if let Place::Sent(worker, ticket, generation) = x.place
-            && let Some(w) = self.pool.worker(worker)
+        if let Some((seat, ticket, generation)) = x.seat()
+            && let Some(w) = self.pools.worker(seat)
         {
             let _ = w.insist(Kind::Body, flag::ABORTED, ticket, generation);
         }
@@ -495,7 +501,8 @@ impl Edge {
     /// The request is ready for the app.
     pub(crate) fn submit(&mut self, key: u32, xkey: u32) {
         let now = self.net.now_ns;
-        match self.pool.submit(xkey, &mut self.net.exchanges, now) {
+        let Some(app) = self.net.exchanges.table.get(xkey).map(|x| usize::from(x.app)) else { return };
+        match self.pools.list[app].pool.submit(xkey, &mut self.net.exchanges, now) {
             Submitted::Sent => {}
             Submitted::Queued => {
                 if let Some(x) = self.net.exchanges.table.get_mut(xkey) {

@@ -1,5 +1,6 @@
 //! The step that answers with a file of a served folder (`--static`).
 
+use std::fmt::Write as _;
 use std::rc::Rc;
 
 use rustix::io::Errno;
@@ -7,79 +8,62 @@ use trivet_http::coding::{Accepted, Coding};
 use trivet_http::conditional::{Conditions, Validators, Verdict};
 use trivet_http::field::Name;
 use trivet_http::h1::response::{self, decimal};
-use trivet_http::h1::{BodyLength, Form, Head, Version};
+use trivet_http::h1::{Head, Version};
 use trivet_http::range::{self, Ranges};
-use trivet_http::{path, uri};
+use trivet_http::{date, path, uri};
 use trivet_pool::Key;
 
-use crate::answer::{JOINED_BODY_BYTES, Own, connection_field, content_length, field};
+use crate::answer::{JOINED_BODY_BYTES, Own, connection_field, content_length, field, further_fields};
+use crate::config::Page;
 use crate::connection::FileOut;
 use crate::edge::Edge;
-use crate::files::{Content, Lookup, Representation, read_at};
+use crate::files::{Content, Listed, Lookup, Representation, read_at};
 use crate::log;
 use crate::net::Net;
+use crate::pipeline::{Request, leave_body};
+use crate::route::Static;
 
 /// Several ranges of a file that is not in memory are put together up to this; beyond it the whole file is sent.
 const SEVERAL_BYTES_MAX: u64 = 1024 * 1024;
-const INDEX: &str = "index.html";
+/// Entries of a folder that are shown.
+const LISTED_MAX: usize = 10_000;
 
-/// Answers from a served folder. `false`: the request is the app's.
-pub(crate) fn step(
-    edge: &mut Edge,
-    key: u32,
-    xkey: Key,
-    buf: &[u8],
-    head: &Head,
-) -> Result<bool, (u16, &'static str)> {
-    if edge.net.files.is_empty() || matches!(head.form, Form::Asterisk) {
-        return Ok(false);
-    }
-    let (raw, query) = uri::split_query(head.path_and_query.of(buf));
-    let mut text = String::new();
-    let path = match std::str::from_utf8(raw) {
-        Ok(raw) if path::is_canonical(raw.as_bytes()) => raw,
-        _ => match path::canonical(raw, &mut text) {
-            Ok(()) => &text,
-            // Whatever it means, it is no file of ours; under a prefix of ours nobody else should guess either.
-            Err(_) if edge.net.files.is_claimed(raw) => return Err((400, "path.spelling")),
-            Err(_) => return Ok(false),
-        },
-    };
-    let Some((folder, rest)) = edge.net.files.folder_of(path) else { return Ok(false) };
-    let optional = edge.net.files.falls_through(folder);
+/// Answers from a served folder. `false`: there is no such file, and the route says what is done then.
+pub(crate) fn step(edge: &mut Edge, r: &Request<'_>, files: &Static, path: &str) -> bool {
+    let Request { key, xkey, buf, head, .. } = *r;
+    let optional = files.otherwise.is_some();
     let method = head.method.of(buf);
     if !matches!(method, b"GET" | b"HEAD") {
         if optional {
-            return Ok(false);
+            return false;
         }
         leave_body(edge, key, head);
         edge.net.answer_own(xkey, 405, Own { fields: b"Allow: GET, HEAD\r\n", ..Own::default() });
-        return Ok(true);
+        return true;
     }
-    let found = match rest {
-        Some(rest) if !is_hidden(rest) => {
-            let index;
-            let name = if rest.is_empty() || rest.ends_with('/') {
-                index = [rest, INDEX].concat();
-                &index
-            } else {
-                rest
-            };
-            let now_ms = edge.net.now_ms;
-            edge.net.files.find(folder, name, now_ms)
-        }
-        Some(_) => Lookup::Missing,
+    let now_ms = edge.net.now_ms;
+    let mut found = match path.strip_prefix(&*files.at).unwrap_or(path).strip_prefix('/') {
+        Some(rest) if is_hidden(rest) => Lookup::Missing,
+        Some(rest) => look_up(&mut edge.net, files, rest),
+        // The folder's own path without the slash behind it.
         None => Lookup::Folder,
     };
-    // A folder that has no index is nothing that the app could not be asked for.
-    let has_index = |edge: &mut Edge| {
-        let now_ms = edge.net.now_ms;
-        let index = format!("{}/{INDEX}", rest.unwrap_or_default());
-        matches!(edge.net.files.find(folder, &index, now_ms), Lookup::File { .. })
+    if matches!(found, Lookup::Missing) {
+        found = files
+            .fallback
+            .iter()
+            .map(|name| edge.net.files.find(files.folder.slot, name, now_ms))
+            .find(|found| matches!(found, Lookup::File { .. } | Lookup::Failed(_)))
+            .unwrap_or(found);
+    }
+    // A folder that has nothing to show is nothing that could not be asked for elsewhere.
+    let shows = |edge: &mut Edge| {
+        let below = path.strip_prefix(&*files.at).unwrap_or(path).trim_matches('/');
+        files.listing || !matches!(look_up(&mut edge.net, files, &format!("{below}/")), Lookup::Missing)
     };
     match found {
-        Lookup::Missing if optional => return Ok(false),
-        Lookup::Folder if optional && !has_index(edge) => return Ok(false),
+        Lookup::Missing if optional => return false,
+        Lookup::Folder if optional && !shows(edge) => return false,
         _ => {}
     }
     leave_body(edge, key, head);
@@ -90,13 +74,14 @@ pub(crate) fn step(
             let mut fields = b"Location: ".to_vec();
             path::encode(path, &mut fields);
             fields.push(b'/');
-            if let Some(query) = query {
+            if let (_, Some(query)) = uri::split_query(head.path_and_query.of(buf)) {
                 fields.push(b'?');
                 fields.extend_from_slice(query);
             }
             fields.extend_from_slice(b"\r\n");
             edge.net.answer_own(xkey, 308, Own { fields: &fields, ..Own::default() });
         }
+        Lookup::Folder if files.listing => list(edge, xkey, files, path),
         Lookup::Folder | Lookup::Missing => edge.net.answer_own(xkey, 404, Own::default()),
         Lookup::Failed(e) => {
             log::error("cannot open a static file", &[("error", &e)]);
@@ -105,17 +90,78 @@ pub(crate) fn step(
             edge.net.answer_own(xkey, status, Own { retry_after: wait, ..Own::default() });
         }
     }
-    Ok(true)
+    true
 }
 
-/// Nobody reads the body of a request for a file: it ends the connection.
-pub(crate) fn leave_body(edge: &mut Edge, key: u32, head: &Head) {
-    if !matches!(head.body, BodyLength::None | BodyLength::Length(0))
-        && let Some(c) = edge.net.connections.get_mut(key)
-    {
-        c.close = true;
-        c.readable = true;
+/// What stands behind a path in the folder; for a folder's path its index.
+fn look_up(net: &mut Net, files: &Static, rest: &str) -> Lookup {
+    if !rest.is_empty() && !rest.ends_with('/') {
+        return net.files.find(files.folder.slot, rest, net.now_ms);
     }
+    for index in &files.index {
+        let found = net.files.find(files.folder.slot, &[rest, index].concat(), net.now_ms);
+        if !matches!(found, Lookup::Missing | Lookup::Folder) {
+            return found;
+        }
+    }
+    if files.listing && net.files.is_folder(files.folder.slot, rest.trim_end_matches('/'), net.now_ms) {
+        return Lookup::Folder;
+    }
+    Lookup::Missing
+}
+
+/// Shows what is in a folder.
+fn list(edge: &mut Edge, xkey: Key, files: &Static, path: &str) {
+    let now_ms = edge.net.now_ms;
+    let below = path.strip_prefix(&*files.at).unwrap_or(path).trim_matches('/');
+    let Ok(mut listed) = edge.net.files.read_folder(files.folder.slot, below, now_ms, LISTED_MAX) else {
+        return edge.net.answer_own(xkey, 404, Own::default());
+    };
+    listed.sort_by(|a, b| (!a.folder, &a.name).cmp(&(!b.folder, &b.name)));
+    let page =
+        Page { media: "text/html; charset=utf-8".to_owned(), body: listing(path, below.is_empty(), &listed) };
+    edge.net.answer_own(
+        xkey,
+        200,
+        Own { page: Some(&page), fields: b"Cache-Control: no-cache\r\n", ..Own::default() },
+    );
+}
+
+fn listing(path: &str, top: bool, listed: &[Listed]) -> String {
+    let escaped = |text: &str| {
+        text.replace('&', "&amp;")
+            .replace('<', "&lt;")
+            .replace('>', "&gt;")
+            .replace('"', "&quot;")
+            .replace('\'', "&#39;")
+    };
+    let title = escaped(path);
+    let mut html = format!(
+        "<!doctype html>\n<html lang=\"en\">\n<meta charset=\"utf-8\">\n<meta name=\"viewport\" content=\"width=device-width\">\n\
+         <title>{title}</title>\n<style>body{{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;\
+         color-scheme:light dark}}table{{width:100%;border-collapse:collapse}}td{{padding:.2rem .5rem;border-top:1px solid #8884}}\
+         td+td{{text-align:right;white-space:nowrap;font-variant-numeric:tabular-nums}}a{{text-decoration:none}}</style>\n\
+         <h1>{title}</h1>\n<table>\n"
+    );
+    if !top {
+        html.push_str("<tr><td><a href=\"../\">../</a><td><td>\n");
+    }
+    for entry in listed {
+        let mut href = b"./".to_vec();
+        path::encode(&entry.name, &mut href);
+        let slash = if entry.folder { "/" } else { "" };
+        let date = date::format(entry.modified);
+        let size = if entry.folder { String::new() } else { entry.bytes.to_string() };
+        let _ = writeln!(
+            html,
+            "<tr><td><a href=\"{}{slash}\">{}{slash}</a><td>{size}<td>{}",
+            escaped(&String::from_utf8_lossy(&href)),
+            escaped(&entry.name),
+            String::from_utf8_lossy(&date)
+        );
+    }
+    html.push_str("</table>\n");
+    html
 }
 
 /// Names that begin with a dot are nobody's business, but for `.well-known` (RFC 8615) at the top.
@@ -296,6 +342,7 @@ impl Net {
         }
         out.extend_from_slice(&self.tail);
         field(&mut out, b"X-Request-Id", x.request_id());
+        further_fields(&mut out, x, 0, c.tls.is_some());
         connection_field(&mut out, c.close, x.http_1_0);
         out.extend_from_slice(b"\r\n");
         let mut large = None;

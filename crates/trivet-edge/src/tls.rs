@@ -1,11 +1,14 @@
 //! TLS between a socket and everything else: bytes of the wire in, plain bytes out, and back. No sockets here.
 
+use std::collections::HashMap;
 use std::io::{IoSlice, Read as _, Write as _};
 use std::sync::Arc;
 
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::{ClientHello, ProducesTickets, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
 use rustls::{ServerConfig, ServerConnection};
 
 /// What a client gets that speaks plain HTTP to this port: the head up to the fields of every answer, and the rest.
@@ -30,11 +33,11 @@ pub enum BadIdentity {
     Unfit(String),
 }
 
-/// Makes connections secure: the certificate with its key, and what keeps sessions.
-#[derive(Clone, Debug)]
-pub struct Acceptor(Arc<ServerConfig>);
+/// A certificate chain with its key.
+#[derive(Debug)]
+pub struct Identity(Arc<CertifiedKey>);
 
-impl Acceptor {
+impl Identity {
     /// From the text of a certificate chain, the server's own first, and of its key (PKCS #8, PKCS #1 or SEC 1).
     pub fn new(chain: &[u8], key: &[u8]) -> Result<Self, BadIdentity> {
         let chain = CertificateDer::pem_slice_iter(chain)
@@ -48,12 +51,68 @@ impl Acceptor {
             rustls::Error::InconsistentKeys(_) => BadIdentity::Mismatch,
             e => BadIdentity::Unfit(e.to_string()),
         };
+        let certified = CertifiedKey::from_der(chain, key, &aws_lc_rs::default_provider()).map_err(unfit)?;
+        certified.end_entity_cert().map_err(unfit)?;
+        Ok(Self(Arc::new(certified)))
+    }
+}
+
+/// What lets a client come back without a whole handshake; the same for all listeners, whatever the configuration.
+pub(crate) type Tickets = Arc<dyn ProducesTickets>;
+
+pub(crate) fn tickets() -> Result<Tickets, rustls::Error> {
+    aws_lc_rs::Ticketer::new()
+}
+
+/// Chooses the certificate by the name that the client asks for.
+#[derive(Debug)]
+struct ByName {
+    exact: HashMap<String, Arc<CertifiedKey>>,
+    /// `.example.org` for `*.example.org`; the longest first.
+    wild: Vec<(String, Arc<CertifiedKey>)>,
+    default: Option<Arc<CertifiedKey>>,
+}
+
+impl ResolvesServerCert for ByName {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        // It is in lower case already.
+        let named = hello.server_name().and_then(|name| {
+            let wild = || self.wild.iter().find(|(suffix, _)| name.ends_with(suffix)).map(|(_, key)| key);
+            self.exact.get(name).or_else(wild)
+        });
+        named.or(self.default.as_ref()).cloned()
+    }
+}
+
+/// Makes connections secure.
+#[derive(Clone, Debug)]
+pub(crate) struct Acceptor(Arc<ServerConfig>);
+
+impl Acceptor {
+    /// Each certificate with the hosts that it is for; the one for no host is for all others, else the first.
+    pub(crate) fn new(
+        named: &[(&[String], Arc<Identity>)],
+        tickets: &Tickets,
+    ) -> Result<Self, rustls::Error> {
+        let all_others = named.iter().find(|(hosts, _)| hosts.is_empty()).or(named.first());
+        let mut by_name = ByName {
+            exact: HashMap::new(),
+            wild: Vec::new(),
+            default: all_others.map(|(_, identity)| identity.0.clone()),
+        };
+        for (host, identity) in named.iter().flat_map(|(hosts, i)| hosts.iter().map(move |h| (h, i))) {
+            match host.strip_prefix('*') {
+                Some(suffix) => by_name.wild.push((suffix.to_owned(), identity.0.clone())),
+                None => drop(by_name.exact.insert(host.clone(), identity.0.clone())),
+            }
+        }
+        by_name.wild.sort_by_key(|(suffix, _)| std::cmp::Reverse(suffix.len()));
         let mut config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
-            .with_safe_default_protocol_versions()
-            .and_then(|builder| builder.with_no_client_auth().with_single_cert(chain, key))
-            .map_err(unfit)?;
+            .with_safe_default_protocol_versions()?
+            .with_no_client_auth()
+            .with_cert_resolver(Arc::new(by_name));
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
-        config.ticketer = aws_lc_rs::Ticketer::new().map_err(unfit)?;
+        config.ticketer = tickets.clone();
         // One ticket is what one returning client needs.
         config.send_tls13_tickets = 1;
         Ok(Self(Arc::new(config)))

@@ -58,6 +58,35 @@ pub fn canonical(raw: &[u8], out: &mut String) -> Result<(), BadPath> {
     }
 }
 
+/// A form of a path that has no canonical one, to tell which rules it could be meant for: what is no text is replaced,
+/// a bad escape stands for itself, and encoded slashes and backslashes are slashes, or letters like others.
+pub fn loose(raw: &[u8], slashes: bool) -> String {
+    const LETTER: u8 = 0x1a;
+    let separates = |b: &u8| matches!(b, b'/' | b'\\');
+    let mut path: Vec<Vec<u8>> = Vec::new();
+    let mut folder = true;
+    for raw_segment in raw.split(|b| *b == b'/') {
+        let mut decoded = Vec::new();
+        // A NUL ends it here; it is refused elsewhere, and always.
+        let _ = uri::percent_decode(raw_segment, BadEscape::Keep, &mut decoded);
+        if !slashes {
+            decoded.iter_mut().filter(|b| separates(b)).for_each(|b| *b = LETTER);
+        }
+        for segment in decoded.split(separates) {
+            folder = matches!(segment, b"" | b"." | b"..");
+            if segment == b".." {
+                path.pop();
+            } else if !folder {
+                path.push(segment.to_vec());
+            }
+        }
+    }
+    if folder {
+        path.push(Vec::new());
+    }
+    path.iter().fold(String::new(), |text, segment| text + "/" + &String::from_utf8_lossy(segment))
+}
+
 fn resolve(raw: &[u8], out: &mut Vec<u8>, base: usize) -> Result<(), BadPath> {
     let mut folder = true;
     for raw_segment in raw.split(|b| *b == b'/') {
@@ -153,7 +182,33 @@ mod tests {
         assert_eq!(kept, "kept", "nothing half done stays");
     }
 
+    #[test]
+    fn a_path_without_a_canonical_form_has_a_loose_one() {
+        for (raw, letters, slashes) in [
+            ("/a%2Fb", "/a\u{1a}b", "/a/b"),
+            ("/static/..%2fadmin", "/static/..\u{1a}admin", "/admin"),
+            ("/a\\..\\b/", "/a\u{1a}..\u{1a}b/", "/b/"),
+            ("/%zz/./%61", "/%zz/a", "/%zz/a"),
+            ("/%ff", "/\u{fffd}", "/\u{fffd}"),
+            ("/x/..", "/", "/"),
+        ] {
+            assert_eq!(
+                (loose(raw.as_bytes(), false), loose(raw.as_bytes(), true)),
+                (letters.to_owned(), slashes.to_owned()),
+                "{raw}"
+            );
+        }
+    }
+
     proptest! {
+        #[test]
+        fn a_canonical_path_is_its_own_loose_form(raw in "[/.%a2eEfF5cC;é]{0,24}") {
+            if let Ok(path) = of(raw.as_bytes()) {
+                prop_assert_eq!(loose(raw.as_bytes(), false), path.clone());
+                prop_assert_eq!(loose(raw.as_bytes(), true), path);
+            }
+        }
+
         #[test]
         fn a_canonical_path_is_its_own_form_and_has_no_dots(raw in "[/.%a2eEfF5cC;\\\\é]{0,24}") {
             if let Ok(path) = of(raw.as_bytes()) {

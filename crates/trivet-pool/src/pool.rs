@@ -328,6 +328,11 @@ impl Pool {
     }
 
     /// Takes a worker in. It gets requests once it says that slots are free. The index names it here.
+    /// From now on.
+    pub fn set_limits(&mut self, limits: Limits) {
+        self.limits = limits;
+    }
+
     pub fn join(&mut self, id: u32, pid: u32, slots: u16, channel: Channel) -> std::io::Result<usize> {
         let tickets = slots.saturating_add(AHEAD_MAX);
         let link = Link::attach(&channel, self.transport, self.generation, tickets)?;

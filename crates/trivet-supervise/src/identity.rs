@@ -7,6 +7,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{MemfdFlags, SealFlags};
+use trivet_wire::control::IdentityText;
 
 use crate::machine::Millis;
 use crate::plain;
@@ -42,46 +43,59 @@ pub enum IdentityError {
 type Stamp = Option<(u64, u64, i64, i64, u64, i64)>;
 
 #[derive(Debug)]
-pub(crate) struct Identity {
+struct Identity {
     files: IdentityFiles,
-    chain: OwnedFd,
-    key: OwnedFd,
+    text: IdentityText,
     seen: [Stamp; 2],
     /// The files as they were seen last were no good.
     failed: bool,
+}
+
+/// All certificates that the edge has, in its order.
+#[derive(Debug)]
+pub(crate) struct Identities {
+    list: Vec<Identity>,
     checked_at: Millis,
 }
 
-impl Identity {
-    pub(crate) fn load(files: IdentityFiles, now: Millis) -> Result<Self, IdentityError> {
-        let seen = stamps(&files);
-        let (chain, key) = read_both(&files)?;
-        Ok(Self { chain: sealed(&chain)?, key: sealed(&key)?, files, seen, failed: false, checked_at: now })
+impl Identities {
+    pub(crate) fn load(files: Vec<IdentityFiles>, now: Millis) -> Result<Self, IdentityError> {
+        let load = |files: IdentityFiles| {
+            let seen = stamps(&files);
+            Ok(Identity { text: read_both(&files)?, files, seen, failed: false })
+        };
+        let list = files.into_iter().map(load).collect::<Result<_, IdentityError>>()?;
+        Ok(Self { list, checked_at: now })
     }
 
-    /// Descriptors of the chain and of the key, for an edge.
-    pub(crate) fn descriptors(&self) -> io::Result<[OwnedFd; 2]> {
-        Ok([self.chain.try_clone()?, self.key.try_clone()?])
+    /// A file with all of them, for an edge.
+    pub(crate) fn file(&self) -> io::Result<OwnedFd> {
+        let texts: Vec<_> = self.list.iter().map(|i| &i.text).collect();
+        sealed(&serde_json::to_vec(&texts)?)
     }
 
-    pub(crate) fn next_check(&self) -> Millis {
-        self.checked_at + CHECK_MS
+    /// `None`: there is nothing to look at.
+    pub(crate) fn next_check(&self) -> Option<Millis> {
+        (!self.list.is_empty()).then_some(self.checked_at + CHECK_MS)
     }
 
-    /// Looks at the files if it is time, or if `now_at_once`. `Some(Ok(()))`: there are new ones.
-    pub(crate) fn look(&mut self, now: Millis, at_once: bool) -> Option<Result<(), IdentityError>> {
-        if !at_once && now < self.next_check() {
-            return None;
+    /// Looks at the files if it is time, or `at_once`. For each pair that has changed: whether it was taken.
+    pub(crate) fn look(&mut self, now: Millis, at_once: bool) -> Vec<Result<(), IdentityError>> {
+        if !at_once && self.next_check().is_none_or(|at| now < at) {
+            return Vec::new();
         }
         self.checked_at = now;
+        self.list.iter_mut().filter_map(|identity| identity.look(at_once)).collect()
+    }
+}
+
+impl Identity {
+    fn look(&mut self, at_once: bool) -> Option<Result<(), IdentityError>> {
         let seen = stamps(&self.files);
         if seen == self.seen && !(at_once && self.failed) {
             return None;
         }
-        let taken = read_both(&self.files).and_then(|(chain, key)| {
-            (self.chain, self.key) = (sealed(&chain)?, sealed(&key)?);
-            Ok(())
-        });
+        let taken = read_both(&self.files).map(|text| self.text = text);
         // A certificate that has been renewed while its key has not yet: the next change tells.
         self.seen = seen;
         self.failed = taken.is_err();
@@ -96,14 +110,12 @@ fn stamps(files: &IdentityFiles) -> [Stamp; 2] {
     })
 }
 
-fn read_both(files: &IdentityFiles) -> Result<(Vec<u8>, Vec<u8>), IdentityError> {
+fn read_both(files: &IdentityFiles) -> Result<IdentityText, IdentityError> {
     let (chain, key) = (read(&files.chain)?, read(&files.key)?);
-    (files.check)(&chain, &key).map_err(|why| IdentityError::Bad {
-        chain: files.chain.clone(),
-        key: files.key.clone(),
-        why,
-    })?;
-    Ok((chain, key))
+    let bad = |why| IdentityError::Bad { chain: files.chain.clone(), key: files.key.clone(), why };
+    (files.check)(&chain, &key).map_err(bad)?;
+    let text = |bytes| String::from_utf8(bytes).map_err(|_| bad("it is not text".to_owned()));
+    Ok(IdentityText { chain: text(chain)?, key: text(key)? })
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, IdentityError> {
@@ -118,8 +130,8 @@ fn read(path: &Path) -> Result<Vec<u8>, IdentityError> {
 }
 
 /// Memory that nobody can change or make longer any more.
-fn sealed(bytes: &[u8]) -> io::Result<OwnedFd> {
-    let fd = rustix::fs::memfd_create(c"trivet-identity", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
+pub(crate) fn sealed(bytes: &[u8]) -> io::Result<OwnedFd> {
+    let fd = rustix::fs::memfd_create(c"trivet", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
     let mut at = 0;
     while at < bytes.len() {
         at += rustix::io::pwrite(fd.as_fd(), &bytes[at..], at as u64)?;
@@ -139,10 +151,13 @@ mod tests {
         if chain == key { Ok(()) } else { Err("they do not fit".to_owned()) }
     }
 
-    fn content(fd: &OwnedFd) -> String {
-        let mut bytes = [0; 64];
-        let n = rustix::io::pread(fd, &mut bytes[..], 0).unwrap();
-        String::from_utf8_lossy(&bytes[..n]).into_owned()
+    fn chain_of(identities: &Identities) -> String {
+        let file = identities.file().unwrap();
+        let mut bytes = [0; 256];
+        let n = rustix::io::pread(&file, &mut bytes[..], 0).unwrap();
+        assert!(rustix::io::pwrite(&file, b"x", 0).is_err(), "nobody writes to it");
+        let texts: Vec<IdentityText> = serde_json::from_slice(&bytes[..n]).unwrap();
+        texts[0].chain.clone()
     }
 
     #[test]
@@ -157,21 +172,20 @@ mod tests {
         put(&chain, "one");
         put(&key, "one");
         let files = IdentityFiles { chain: chain.clone(), key: key.clone(), check };
-        let mut identity = Identity::load(files.clone(), 0).unwrap();
-        assert!(identity.look(CHECK_MS, false).is_none(), "nothing has changed");
+        let mut identities = Identities::load(vec![files.clone()], 0).unwrap();
+        assert!(identities.look(CHECK_MS, false).is_empty(), "nothing has changed");
         put(&chain, "two");
-        assert!(identity.look(CHECK_MS + 1, false).is_none(), "not yet");
-        let told = identity.look(CHECK_MS * 2, false).unwrap().unwrap_err().to_string();
+        assert!(identities.look(CHECK_MS + 1, false).is_empty(), "not yet");
+        let told = identities.look(CHECK_MS * 2, false).remove(0).unwrap_err().to_string();
         assert!(told.contains("they do not fit") && told.contains("chain.pem"), "{told}");
-        assert!(identity.look(CHECK_MS * 3, false).is_none(), "it is told once");
-        assert_eq!(content(&identity.chain), "one", "the old one stays");
+        assert!(identities.look(CHECK_MS * 3, false).is_empty(), "it is told once");
+        assert_eq!(chain_of(&identities), "one", "the old one stays");
         put(&key, "two");
-        assert!(matches!(identity.look(CHECK_MS * 3 + 1, true), Some(Ok(()))));
-        assert_eq!(identity.descriptors().unwrap().map(|fd| content(&fd)), ["two", "two"]);
-        assert!(rustix::io::pwrite(&identity.key, b"x", 0).is_err(), "nobody writes to it");
+        assert!(matches!(identities.look(CHECK_MS * 3 + 1, true)[..], [Ok(())]));
+        assert_eq!(chain_of(&identities), "two");
         std::fs::remove_file(&key).unwrap();
-        assert!(matches!(identity.look(CHECK_MS * 9, false), Some(Err(IdentityError::Read { .. }))));
-        assert!(matches!(Identity::load(files, 0), Err(IdentityError::Read { .. })));
+        assert!(matches!(identities.look(CHECK_MS * 9, false)[..], [Err(IdentityError::Read { .. })]));
+        assert!(matches!(Identities::load(vec![files], 0), Err(IdentityError::Read { .. })));
         std::fs::remove_dir_all(&folder).unwrap();
     }
 }

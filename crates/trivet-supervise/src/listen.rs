@@ -141,6 +141,8 @@ impl ListenError {
 #[derive(Debug)]
 pub struct Listener {
     fd: OwnedFd,
+    /// As it was asked for.
+    pub bind: Bind,
     /// As shown to people: a URL.
     pub name: String,
     pub unix: bool,
@@ -175,8 +177,13 @@ pub struct Shape<'a> {
 
 /// All of them or none.
 pub fn bind_all(binds: &[Bind], shape: Shape<'_>) -> Result<Vec<Listener>, ListenError> {
+    bind_missing(binds, &[], shape)
+}
+
+/// Those of `binds` that are not among the `known` ones; all or none.
+pub fn bind_missing(binds: &[Bind], known: &[&Bind], shape: Shape<'_>) -> Result<Vec<Listener>, ListenError> {
     let mut listeners: Vec<Listener> = Vec::new();
-    for bind in binds {
+    for bind in binds.iter().filter(|b| !known.contains(b)) {
         let listener = match bind {
             Bind::Tcp { host, port } => {
                 let v4_too = binds.iter().any(|other| {
@@ -237,7 +244,7 @@ fn tcp(bind: &Bind, host: &str, port: u16, v4_too: bool, shape: Shape<'_>) -> Re
     rustix::net::bind(&fd, &address).map_err(failed)?;
     rustix::net::listen(&fd, shape.backlog as i32).map_err(failed)?;
     let name = url_of(&fd).unwrap_or_else(|| format!("http://{bind}"));
-    Ok(Listener { fd, name, unix: false, made: None })
+    Ok(Listener { fd, bind: bind.clone(), name, unix: false, made: None })
 }
 
 fn unix(bind: &Bind, path: &Path, shape: Shape<'_>) -> Result<Listener, ListenError> {
@@ -274,6 +281,7 @@ fn unix(bind: &Bind, path: &Path, shape: Shape<'_>) -> Result<Listener, ListenEr
         .map_err(|source| ListenError::Other { bind: name.clone(), source })?;
     let listener = Listener {
         fd,
+        bind: bind.clone(),
         name: name.clone(),
         unix: true,
         made: Some((path.to_owned(), meta.dev(), meta.ino())),
@@ -306,7 +314,7 @@ fn inherited(number: i32) -> Result<Listener, ListenError> {
     rustix::fs::fcntl_setfl(&fd, flags | rustix::fs::OFlags::NONBLOCK).map_err(|e| not(e.into()))?;
     let unix = sockopt::socket_domain(&fd) == Ok(AddressFamily::UNIX);
     let name = url_of(&fd).unwrap_or_else(|| format!("fd://{number}"));
-    Ok(Listener { fd, name, unix, made: None })
+    Ok(Listener { fd, bind: Bind::Descriptor(number), name, unix, made: None })
 }
 
 /// The real address, a port chosen by the system included.

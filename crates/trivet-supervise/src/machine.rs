@@ -3,37 +3,43 @@
 //! Invariants, checked by the simulation below: every missing worker is replaced; a reload never has fewer ready
 //! workers than it started with, unless some die; a stop always ends.
 
-use std::collections::BTreeMap;
-
+pub use crate::crew::WorkerView;
+use crate::crew::{Around, Crew, Mood};
 use crate::log::Level;
 
 /// Milliseconds of the monotonic clock.
 pub type Millis = u64;
 
 /// Who stays ready for this long has had a healthy run.
-const HEALTHY_MS: Millis = 2_000;
+pub(crate) const HEALTHY_MS: Millis = 2_000;
 const BACKOFF_FIRST_MS: Millis = 250;
 const BACKOFF_MAX_MS: Millis = 30_000;
 /// A further SIGHUP waits for a worker that is starting, but not for one that hangs in its import.
-const RELOAD_PATIENCE_MS: Millis = 10_000;
+pub(crate) const RELOAD_PATIENCE_MS: Millis = 10_000;
 /// What a process gets at least to end by itself after it was told to.
-const END_MS: Millis = 1_000;
-/// The stacks of one worker are shown no more often.
-const DUMP_GAP_MS: Millis = 1_000;
+pub(crate) const END_MS: Millis = 1_000;
 /// Starts that a signal ended (and not the app) are tried this often.
-const START_DEATHS_MAX: u32 = 3;
+pub(crate) const START_DEATHS_MAX: u32 = 3;
 pub const WORKERS_MAX: u32 = 1_000;
 
 pub const EXIT_OK: u8 = 0;
 pub const EXIT_SOFTWARE: u8 = 70;
 
-/// What the machine is set up with.
-#[derive(Clone, Copy, Debug)]
+/// How one app's workers are kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Policy {
     pub workers: u32,
     pub graceful_ms: Millis,
     /// Workers watch their files, and one that cannot import its app stays and waits for a change.
     pub reload: bool,
+}
+
+/// An app; its number is never given to another.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct App {
+    pub id: u32,
+    pub name: String,
+    pub policy: Policy,
 }
 
 /// How a process ended.
@@ -88,7 +94,22 @@ pub enum Event {
         worker: u32,
         why: String,
     },
+    /// New workers for all apps.
     Reload,
+    ReloadApp {
+        app: u32,
+    },
+    /// Another policy for an app; with `restart` its workers are replaced.
+    ChangeApp {
+        app: u32,
+        policy: Policy,
+        restart: bool,
+    },
+    AddApp(App),
+    /// Its workers finish what they have, and end.
+    RemoveApp {
+        app: u32,
+    },
     Add,
     Remove,
     Stop,
@@ -112,7 +133,12 @@ pub enum Action {
         generation: u32,
     },
     StartWorker {
+        app: u32,
         worker: u32,
+    },
+    /// The new workers cannot load the app, and the old ones stay.
+    ReloadFailed {
+        app: u32,
     },
     /// Makes a channel between the edge of now and this worker.
     Connect {
@@ -155,42 +181,6 @@ pub enum Action {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
-    Starting {
-        since: Millis,
-    },
-    Ready {
-        since: Millis,
-    },
-    /// Gets no new request; ends when the edge says idle, or at the deadline.
-    Retiring {
-        deadline: Millis,
-        stuck: bool,
-    },
-    /// Told to end.
-    Quitting {
-        deadline: Millis,
-    },
-    /// Could not import the app, and watches its files.
-    Waiting,
-    /// Killed, or ending after it said that it failed.
-    Dying {
-        deadline: Millis,
-    },
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Worker {
-    /// Goes up with each reload.
-    epoch: u32,
-    state: State,
-    /// Deaths in a row of the workers that this one stands for.
-    failures: u32,
-    /// When it last showed its stacks.
-    dumped: Option<Millis>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum EdgeState {
     Absent { not_before: Millis },
     Starting,
@@ -214,17 +204,8 @@ enum Phase {
     Over,
 }
 
-/// The place of a dead worker: its successor does not start before this.
-#[derive(Clone, Copy, Debug)]
-struct Vacancy {
-    failures: u32,
-    not_before: Millis,
-}
-
 #[derive(Debug)]
 pub struct Machine {
-    policy: Policy,
-    target: u32,
     phase: Phase,
     exit_code: u8,
 
@@ -232,74 +213,44 @@ pub struct Machine {
     edge_generation: u32,
     edge_failures: u32,
     edge_succeeded: bool,
+    edge_restarts: u64,
 
-    workers: BTreeMap<u32, Worker>,
+    crews: Vec<Crew>,
+    /// The crews of apps that are not wanted any more, as long as some worker is left.
+    leaving: Vec<Crew>,
     worker_last: u32,
-    epoch: u32,
-    vacancies: Vec<Vacancy>,
-    /// Some worker became ready once.
-    succeeded: bool,
-    /// The last start failed: one at a time until one succeeds.
-    cautious: bool,
-    /// Nothing starts before a file changes or a SIGHUP comes.
-    parked: bool,
-    reloading: bool,
-    reload_pending: bool,
+    /// Restarts of crews that are no more.
+    past_restarts: u64,
     announced: bool,
-    restarts: u64,
-    last_death: Option<(bool, End)>,
-    same_deaths: u32,
+    reloading: bool,
 
     actions: Vec<Action>,
 }
 
-/// A worker as `trivet status` shows it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct WorkerView {
-    pub worker: u32,
-    pub state: &'static str,
-    pub epoch: u32,
-}
-
-fn backoff_ms(failures: u32) -> Millis {
+pub(crate) fn backoff_ms(failures: u32) -> Millis {
     match failures {
         0 | 1 => 0,
         n => (BACKOFF_FIRST_MS << (n - 2).min(10)).min(BACKOFF_MAX_MS),
     }
 }
 
-fn describe(end: End) -> String {
-    match end {
-        End::Exited(code) => format!("exit code {code}"),
-        End::Killed(signal) => crate::process::signal_name(signal),
-    }
-}
-
 impl Machine {
     /// The machine and its first actions.
-    pub fn start(policy: Policy, now: Millis) -> (Self, Vec<Action>) {
+    pub fn start(apps: Vec<App>, now: Millis) -> (Self, Vec<Action>) {
         let mut machine = Self {
-            policy,
-            target: policy.workers.clamp(1, WORKERS_MAX),
             phase: Phase::Running,
             exit_code: EXIT_OK,
             edge: EdgeState::Absent { not_before: now },
             edge_generation: 0,
             edge_failures: 0,
             edge_succeeded: false,
-            workers: BTreeMap::new(),
+            edge_restarts: 0,
+            crews: apps.into_iter().map(|a| Crew::new(a.id, a.name, a.policy)).collect(),
+            leaving: Vec::new(),
             worker_last: 0,
-            epoch: 1,
-            vacancies: Vec::new(),
-            succeeded: false,
-            cautious: true,
-            parked: false,
-            reloading: false,
-            reload_pending: false,
+            past_restarts: 0,
             announced: false,
-            restarts: 0,
-            last_death: None,
-            same_deaths: 0,
+            reloading: false,
             actions: Vec::new(),
         };
         machine.settle(now);
@@ -315,12 +266,6 @@ impl Machine {
 
     /// When [`Event::Tick`] must come at the latest.
     pub fn deadline(&self, now: Millis) -> Option<Millis> {
-        let workers = self.workers.values().filter_map(|w| match w.state {
-            State::Retiring { deadline, .. } | State::Quitting { deadline } | State::Dying { deadline } => {
-                Some(deadline)
-            }
-            State::Starting { .. } | State::Ready { .. } | State::Waiting => None,
-        });
         let edge = match self.edge {
             EdgeState::Absent { not_before } if self.phase == Phase::Running => Some(not_before),
             EdgeState::Ending { deadline } => Some(deadline),
@@ -330,17 +275,21 @@ impl Machine {
             Phase::Draining { deadline } | Phase::Ending { deadline } => Some(deadline),
             _ => None,
         };
-        // One that is due already waits for another worker, not for time.
-        let vacancies = self.vacancies.iter().map(|v| v.not_before).filter(|&at| !self.parked && at > now);
-        workers.chain(edge).chain(phase).chain(vacancies).min()
+        self.all().flat_map(|crew| crew.deadlines(now)).chain(edge).chain(phase).min()
     }
 
-    pub fn target(&self) -> u32 {
-        self.target
+    /// How many workers of an app are wanted.
+    pub fn target(&self, app: u32) -> u32 {
+        self.crews.iter().find(|c| c.app == app).map_or(0, |c| c.target)
+    }
+
+    /// Whether an app's workers are being replaced.
+    pub fn is_reloading(&self, app: u32) -> bool {
+        self.crews.iter().any(|c| c.app == app && c.reloading)
     }
 
     pub fn restarts(&self) -> u64 {
-        self.restarts
+        self.edge_restarts + self.past_restarts + self.all().map(|c| c.restarts).sum::<u64>()
     }
 
     pub fn edge_generation(&self) -> u32 {
@@ -348,128 +297,140 @@ impl Machine {
     }
 
     pub fn workers(&self) -> impl Iterator<Item = WorkerView> + '_ {
-        self.workers.iter().map(|(&worker, w)| WorkerView {
-            worker,
-            epoch: w.epoch,
-            state: match w.state {
-                State::Starting { .. } => "starting",
-                State::Ready { .. } => "ready",
-                State::Retiring { stuck: true, .. } => "stuck",
-                State::Retiring { .. } => "retiring",
-                State::Quitting { .. } => "quitting",
-                State::Waiting => "waiting for a change",
-                State::Dying { .. } => "dying",
-            },
-        })
+        self.all().flat_map(Crew::views)
+    }
+
+    fn all(&self) -> impl Iterator<Item = &Crew> {
+        self.crews.iter().chain(&self.leaving)
     }
 
     fn log(&mut self, level: Level, message: &'static str, fields: Vec<(&'static str, String)>) {
         self.actions.push(Action::Log { level, message, fields });
     }
 
-    fn set(&mut self, worker: u32, state: State) {
-        if let Some(w) = self.workers.get_mut(&worker) {
-            w.state = state;
+    /// Lets crews that pass the test do something.
+    fn each(
+        &mut self,
+        now: Millis,
+        test: impl Fn(&Crew) -> bool,
+        mut act: impl FnMut(&mut Crew, &mut Around<'_>),
+    ) {
+        let several = self.crews.len() + self.leaving.len() > 1;
+        let failed = self.crews.iter().filter(|c| c.failed && !c.succeeded).count();
+        let mood = match self.phase {
+            Phase::Running => Mood::Running,
+            Phase::Draining { .. } => Mood::Draining,
+            Phase::Ending { .. } | Phase::Killing | Phase::Over => Mood::Ending,
+        };
+        let crews = self.crews.len();
+        for crew in self.crews.iter_mut().chain(&mut self.leaving).filter(|c| test(c)) {
+            let mut around = Around {
+                now,
+                mood,
+                edge: matches!(self.edge, EdgeState::Starting | EdgeState::Ready { .. }),
+                last_hope: failed + usize::from(!crew.failed) >= crews && !self.announced,
+                several,
+                worker_last: &mut self.worker_last,
+                actions: &mut self.actions,
+            };
+            act(crew, &mut around);
+        }
+        if self.crews.iter_mut().any(|c| std::mem::take(&mut c.gave_up)) {
+            self.exit_code = EXIT_SOFTWARE;
+            self.kill_all(now);
         }
     }
 
-    fn count(&self, test: impl Fn(&Worker) -> bool) -> u32 {
-        self.workers.values().filter(|w| test(w)).count() as u32
-    }
-
-    fn ids(&self, test: impl Fn(&Worker) -> bool) -> Vec<u32> {
-        self.workers.iter().filter(|(_, w)| test(w)).map(|(&id, _)| id).collect()
+    /// Lets the crew of a worker do something.
+    fn of(&mut self, worker: u32, now: Millis, act: impl FnMut(&mut Crew, &mut Around<'_>)) {
+        self.each(now, |crew| crew.workers.contains_key(&worker), act);
     }
 
     fn take(&mut self, event: Event, now: Millis) {
         if self.phase == Phase::Over {
             return;
         }
+        let running = self.phase == Phase::Running;
         match event {
-            Event::EdgeReady { generation } => {
-                if generation == self.edge_generation && self.edge == EdgeState::Starting {
-                    self.edge = EdgeState::Ready { since: now };
-                    if self.edge_succeeded {
-                        self.log(Level::Info, "edge is back", vec![("generation", generation.to_string())]);
-                    }
-                    self.edge_succeeded = true;
-                }
-            }
-            Event::EdgeDrained { generation } => {
-                if generation == self.edge_generation && matches!(self.phase, Phase::Draining { .. }) {
+            Event::EdgeReady { generation } if self.is_edge(generation) => self.edge_ready(now),
+            Event::EdgeDrained { generation } if self.is_edge(generation) => {
+                if matches!(self.phase, Phase::Draining { .. }) {
                     self.end_all(now);
                 }
             }
-            Event::EdgeDied { generation, pid, end } => {
-                if generation == self.edge_generation {
-                    self.edge_died(pid, end, now);
-                }
+            Event::EdgeDied { generation, pid, end } if self.is_edge(generation) => {
+                self.edge_died(pid, end, now);
             }
-            Event::WorkerReady { worker } => self.worker_ready(worker, now),
-            Event::WorkerFailed { worker, why } => self.worker_failed(worker, why, now),
-            Event::WorkerDied { worker, pid, end } => self.worker_died(worker, pid, end, now),
+            Event::WorkerReady { worker } => self.of(worker, now, |crew, a| crew.worker_ready(worker, a)),
+            Event::WorkerFailed { worker, why } => {
+                self.of(worker, now, |crew, a| crew.worker_failed(worker, why.clone(), a));
+            }
+            Event::WorkerDied { worker, pid, end } => {
+                self.of(worker, now, |crew, a| crew.worker_died(worker, pid, end, a));
+            }
             Event::WorkerChanged { worker, path } => {
-                // The others will tell of the same change.
-                let known = self.workers.get(&worker).is_some_and(|w| w.epoch == self.epoch);
-                if known && self.phase == Phase::Running {
-                    self.log(Level::Info, "a file changed", vec![("path", path)]);
-                    self.reload(now);
-                }
+                self.of(worker, now, |crew, a| crew.worker_changed(worker, path.clone(), a));
             }
-            Event::WorkerIdle { worker } => {
-                if let Some(State::Retiring { deadline, .. }) = self.workers.get(&worker).map(|w| w.state) {
-                    // One that is stuck will not hear it; a moment is left for its dump to be written.
-                    let stuck = matches!(self.workers[&worker].state, State::Retiring { stuck: true, .. });
-                    let deadline = if stuck { now + END_MS } else { deadline.max(now + END_MS) };
-                    self.quit(worker, deadline);
-                }
-            }
+            Event::WorkerIdle { worker } => self.of(worker, now, |crew, a| crew.worker_idle(worker, a)),
             Event::WorkerStuck { worker, request_id, request_line, seconds } => {
-                self.worker_stuck(worker, request_id, request_line, seconds, now);
+                self.of(worker, now, |crew, a| {
+                    crew.worker_stuck(worker, request_id.clone(), request_line.clone(), seconds, a);
+                });
             }
             Event::WorkerBroken { worker, why } => {
-                let Some(w) = self.workers.get(&worker).copied() else { return };
-                self.log(
-                    Level::Error,
-                    "worker broke the contract; replacing it",
-                    vec![("worker", worker.to_string()), ("why", why)],
-                );
-                if matches!(w.state, State::Ready { .. }) {
-                    self.vacate(w, now);
-                }
-                self.kill(worker, now);
+                self.of(worker, now, |crew, a| crew.worker_broken(worker, why.clone(), a));
             }
-            Event::Reload => {
-                if self.phase == Phase::Running {
-                    self.reload(now);
-                }
+            Event::Reload if running => self.each(now, |crew| crew.target > 0, Crew::reload),
+            Event::ReloadApp { app } if running => self.each(now, |crew| crew.app == app, Crew::reload),
+            Event::ChangeApp { app, policy, restart } if running => {
+                self.each(now, |crew| crew.app == app, |crew, a| crew.change(policy, restart, a));
             }
-            Event::Add => {
-                if self.phase == Phase::Running && self.target < WORKERS_MAX {
-                    self.target += 1;
-                    self.log(Level::Info, "one worker more", vec![("workers", self.target.to_string())]);
-                }
+            Event::AddApp(app) if running => self.crews.push(Crew::new(app.id, app.name, app.policy)),
+            Event::RemoveApp { app } if running => {
+                self.each(now, |crew| crew.app == app, Crew::dissolve);
+                let (gone, stay) =
+                    std::mem::take(&mut self.crews).into_iter().partition(|crew: &Crew| crew.app == app);
+                self.crews = stay;
+                self.leaving.extend::<Vec<Crew>>(gone);
             }
-            Event::Remove => {
-                if self.phase != Phase::Running {
-                } else if self.target > 1 {
-                    self.target -= 1;
-                    self.log(Level::Info, "one worker fewer", vec![("workers", self.target.to_string())]);
-                } else {
-                    self.log(Level::Warn, "the last worker stays", vec![]);
+            Event::Add | Event::Remove if running => match &self.crews[..] {
+                [one] => {
+                    let (app, more) = (one.app, event == Event::Add);
+                    self.each(now, |crew| crew.app == app, |crew, a| crew.change_target(more, a));
                 }
-            }
+                _ => self.log(
+                    Level::Warn,
+                    "SIGTTIN and SIGTTOU are for a server of one app; change `workers` and reload",
+                    vec![],
+                ),
+            },
             Event::Stop => match self.phase {
                 Phase::Running => self.drain(now),
                 Phase::Draining { .. } | Phase::Ending { .. } => self.halt("stopping at once", now),
                 Phase::Killing | Phase::Over => {}
             },
             Event::Halt => self.halt("stopping at once", now),
-            Event::Tick => {}
+            _ => {}
         }
     }
 
     // --- the edge ---
+
+    /// Whether it is the edge of now.
+    fn is_edge(&self, generation: u32) -> bool {
+        generation == self.edge_generation
+    }
+
+    fn edge_ready(&mut self, now: Millis) {
+        if self.edge != EdgeState::Starting {
+            return;
+        }
+        self.edge = EdgeState::Ready { since: now };
+        if std::mem::replace(&mut self.edge_succeeded, true) {
+            let generation = self.edge_generation.to_string();
+            self.log(Level::Info, "edge is back", vec![("generation", generation)]);
+        }
+    }
 
     fn edge_died(&mut self, pid: u32, end: End, now: Millis) {
         let state = std::mem::replace(&mut self.edge, EdgeState::Absent { not_before: now });
@@ -480,23 +441,20 @@ impl Machine {
         self.edge_failures = if healthy { 1 } else { self.edge_failures + 1 };
         let wait_ms = backoff_ms(self.edge_failures);
         self.edge = EdgeState::Absent { not_before: now + wait_ms };
-        self.restarts += 1;
+        self.edge_restarts += 1;
         if self.edge_failures.is_power_of_two() {
             self.log(
                 Level::Error,
                 "edge died",
                 vec![
                     ("pid", pid.to_string()),
-                    ("by", describe(end)),
+                    ("by", crate::crew::describe(end)),
                     ("in_a_row", self.edge_failures.to_string()),
                     ("restart_in_ms", wait_ms.to_string()),
                 ],
             );
         }
-        // What they had in hand belonged to that edge.
-        for worker in self.ids(|w| matches!(w.state, State::Retiring { .. })) {
-            self.quit(worker, now + self.policy.graceful_ms.max(END_MS));
-        }
+        self.each(now, |_| true, Crew::edge_died);
         if matches!(self.phase, Phase::Draining { .. }) {
             self.end_all(now);
         } else if !self.edge_succeeded && self.edge_failures >= START_DEATHS_MAX {
@@ -506,257 +464,24 @@ impl Machine {
         }
     }
 
-    // --- workers ---
-
-    fn worker_ready(&mut self, worker: u32, now: Millis) {
-        let Some(State::Starting { since }) = self.workers.get(&worker).map(|w| w.state) else { return };
-        self.set(worker, State::Ready { since: now });
-        self.succeeded = true;
-        self.cautious = false;
-        self.log(
-            Level::Debug,
-            "worker is ready",
-            vec![("worker", worker.to_string()), ("after_ms", (now - since).to_string())],
-        );
-        if matches!(self.edge, EdgeState::Starting | EdgeState::Ready { .. }) {
-            self.actions.push(Action::Connect { worker });
-        }
-    }
-
-    fn worker_failed(&mut self, worker: u32, why: Option<String>, now: Millis) {
-        let Some(w) = self.workers.get(&worker).copied() else { return };
-        if !matches!(w.state, State::Starting { .. }) {
-            return;
-        }
-        let state =
-            if self.policy.reload { State::Waiting } else { State::Dying { deadline: now + 5 * END_MS } };
-        self.set(worker, state);
-        self.start_failed(w, true, why, now);
-    }
-
-    /// A worker of `w`'s kind did not become ready.
-    fn start_failed(&mut self, w: Worker, app_at_fault: bool, why: Option<String>, now: Millis) {
-        self.cautious = true;
-        match self.phase {
-            Phase::Running => {}
-            Phase::Draining { .. } => return self.vacate(w, now),
-            Phase::Ending { .. } | Phase::Killing | Phase::Over => return,
-        }
-        if !app_at_fault && w.failures + 1 < START_DEATHS_MAX {
-            return self.vacate(w, now);
-        }
-        let mut fields: Vec<_> = why.map(|why| ("why", why)).into_iter().collect();
-        if !self.succeeded {
-            if self.policy.reload && app_at_fault {
-                self.parked = true;
-                self.log(Level::Warn, "the app cannot be loaded; waiting for a file to change", fields);
-            } else {
-                self.log(Level::Error, "the app cannot be loaded; giving up", fields);
-                self.exit_code = EXIT_SOFTWARE;
-                self.kill_all(now);
-            }
-            return;
-        }
-        let none_of_epoch =
-            self.count(|o| o.epoch == self.epoch && matches!(o.state, State::Ready { .. })) == 0;
-        let older = self.ids(|o| o.epoch < self.epoch && matches!(o.state, State::Ready { .. }));
-        let reload_failed = w.epoch == self.epoch && none_of_epoch && !older.is_empty();
-        if reload_failed {
-            self.log(Level::Error, "reload failed; the running workers stay", fields.clone());
-            for worker in self.ids(|o| matches!(o.state, State::Starting { .. })) {
-                self.kill(worker, now);
-            }
-            for worker in older {
-                if let Some(old) = self.workers.get_mut(&worker) {
-                    old.epoch = self.epoch;
-                }
-            }
-            if self.reloading {
-                self.reloading = false;
-                self.actions.push(Action::Announce(Announce::Reloaded));
-            }
-        } else if self.policy.reload && app_at_fault {
-            self.log(Level::Warn, "the app cannot be loaded; waiting for a file to change", fields);
-            self.parked = true;
-            return;
-        }
-        let failures = w.failures + 1;
-        let not_before = now + backoff_ms(failures);
-        self.vacate(w, now);
-        // What stopped this one will stop the others: they wait together, and one of them tries.
-        for other in &mut self.vacancies {
-            other.failures = other.failures.max(failures);
-            other.not_before = other.not_before.max(not_before);
-        }
-        if !reload_failed && failures.is_power_of_two() {
-            fields.push(("in_a_row", failures.to_string()));
-            fields.push(("next_try_in_ms", (not_before - now).to_string()));
-            self.log(Level::Error, "worker did not start", fields);
-        }
-    }
-
-    fn worker_died(&mut self, worker: u32, pid: u32, end: End, now: Millis) {
-        let Some(w) = self.workers.remove(&worker) else { return };
-        let linked = matches!(
-            w.state,
-            State::Ready { .. } | State::Retiring { .. } | State::Quitting { .. } | State::Dying { .. }
-        );
-        if linked && matches!(self.edge, EdgeState::Starting | EdgeState::Ready { .. }) {
-            self.actions.push(Action::Gone { worker });
-        }
-        let expected = match w.state {
-            State::Waiting | State::Dying { .. } => true,
-            State::Quitting { .. } => end == End::Exited(0),
-            State::Retiring { stuck, .. } => stuck,
-            State::Starting { .. } | State::Ready { .. } => false,
-        };
-        if expected {
-            return;
-        }
-        if let State::Ready { since } = w.state
-            && now >= since + HEALTHY_MS
-        {
-            self.same_deaths = 0;
-        }
-        let key = (matches!(w.state, State::Starting { .. }), end);
-        self.same_deaths = if self.last_death == Some(key) { self.same_deaths + 1 } else { 1 };
-        self.last_death = Some(key);
-        if self.same_deaths.is_power_of_two() {
-            let message = if key.0 { "worker died while it started" } else { "worker died" };
-            let mut fields =
-                vec![("worker", worker.to_string()), ("pid", pid.to_string()), ("by", describe(end))];
-            if self.same_deaths > 1 {
-                fields.push(("in_a_row", self.same_deaths.to_string()));
-            }
-            self.log(Level::Error, message, fields);
-        }
-        match w.state {
-            State::Starting { .. } => {
-                // How it ended has just been told.
-                self.start_failed(w, matches!(end, End::Exited(_)), None, now);
-            }
-            State::Ready { .. } => self.vacate(w, now),
-            _ => {}
-        }
-    }
-
-    /// Leaves the place of a dead worker to a successor.
-    fn vacate(&mut self, w: Worker, now: Millis) {
-        let healthy = matches!(w.state, State::Ready { since } if now >= since + HEALTHY_MS);
-        let failures = if healthy { 1 } else { w.failures + 1 };
-        self.restarts += 1;
-        self.vacancies.push(Vacancy { failures, not_before: now + backoff_ms(failures) });
-    }
-
-    fn worker_stuck(
-        &mut self,
-        worker: u32,
-        request_id: String,
-        request_line: String,
-        seconds: f64,
-        now: Millis,
-    ) {
-        let Some(w) = self.workers.get_mut(&worker) else { return };
-        // One dump shows all threads: those that are late in the same moment share it.
-        let fresh = w.dumped.is_none_or(|at| now >= at + DUMP_GAP_MS);
-        if fresh {
-            w.dumped = Some(now);
-        }
-        let w = *w;
-        let message = if fresh {
-            "request is past its time; the stacks of its worker follow"
-        } else {
-            "request is past its time; the stacks of its worker are above"
-        };
-        self.log(
-            Level::Error,
-            message,
-            vec![
-                ("worker", worker.to_string()),
-                ("request", request_line),
-                ("request_id", request_id),
-                ("seconds", format!("{seconds:.1}")),
-            ],
-        );
-        if fresh {
-            self.actions.push(Action::Dump { worker });
-        }
-        match w.state {
-            State::Ready { .. } => {
-                self.restarts += 1;
-                self.retire(worker, true, now);
-            }
-            State::Retiring { deadline, .. } => self.set(worker, State::Retiring { deadline, stuck: true }),
-            _ => {}
-        }
-    }
-
-    fn retire(&mut self, worker: u32, stuck: bool, now: Millis) {
-        let deadline = now + self.policy.graceful_ms.max(END_MS);
-        self.set(worker, State::Retiring { deadline, stuck });
-        if matches!(self.edge, EdgeState::Starting | EdgeState::Ready { .. }) {
-            self.actions.push(Action::Retire { worker });
-        } else {
-            self.quit(worker, deadline);
-        }
-    }
-
-    fn quit(&mut self, worker: u32, deadline: Millis) {
-        self.set(worker, State::Quitting { deadline });
-        self.actions.push(Action::Quit { worker });
-    }
-
-    fn kill(&mut self, worker: u32, now: Millis) {
-        // A second SIGKILL is sent should the first not have had its effect by then.
-        self.set(worker, State::Dying { deadline: now + 5 * END_MS });
-        self.actions.push(Action::Kill { worker });
-    }
-
-    // --- reload ---
-
-    fn reload(&mut self, now: Millis) {
-        let fresh =
-            |w: &Worker| matches!(w.state, State::Starting { since } if now < since + RELOAD_PATIENCE_MS);
-        if self.count(|w| w.epoch == self.epoch && fresh(w)) > 0 {
-            self.reload_pending = true;
-            return;
-        }
-        self.reload_pending = false;
-        self.parked = false;
-        self.vacancies.clear();
-        self.epoch += 1;
-        for worker in self.ids(|w| matches!(w.state, State::Starting { .. } | State::Waiting)) {
-            self.kill(worker, now);
-        }
-        self.log(
-            Level::Info,
-            "reloading: replacing the workers one by one",
-            vec![("epoch", self.epoch.to_string())],
-        );
-        if !self.reloading {
-            self.reloading = true;
-            self.actions.push(Action::Announce(Announce::Reloading));
-        }
-    }
-
     // --- the end ---
 
+    /// What the app with the most patience gives its requests.
+    fn graceful_ms(&self) -> Millis {
+        const WITHOUT_APPS_MS: Millis = 30_000;
+        self.crews.iter().map(|c| c.policy.graceful_ms).max().unwrap_or(WITHOUT_APPS_MS)
+    }
+
     fn drain(&mut self, now: Millis) {
-        self.log(Level::Info, "stopping", vec![("within_ms", self.policy.graceful_ms.to_string())]);
+        let within_ms = self.graceful_ms();
+        self.log(Level::Info, "stopping", vec![("within_ms", within_ms.to_string())]);
         self.actions.push(Action::Announce(Announce::Stopping));
-        self.reload_pending = false;
-        for worker in self.ids(|w| w.state == State::Waiting) {
-            self.kill(worker, now);
-        }
-        if self.count(|w| matches!(w.state, State::Ready { .. })) > 0 {
-            for worker in self.ids(|w| matches!(w.state, State::Starting { .. })) {
-                self.kill(worker, now);
-            }
-        }
+        self.each(now, |_| true, Crew::begin_draining);
         // The edge answers within that time; the moment on top is for its last word.
-        self.phase = Phase::Draining { deadline: now + self.policy.graceful_ms + END_MS / 2 };
-        if matches!(self.edge, EdgeState::Ready { .. } | EdgeState::Starting) && self.succeeded {
-            self.actions.push(Action::DrainEdge { within_ms: self.policy.graceful_ms });
+        self.phase = Phase::Draining { deadline: now + within_ms + END_MS / 2 };
+        let served = self.crews.is_empty() || self.crews.iter().any(|c| c.succeeded);
+        if matches!(self.edge, EdgeState::Ready { .. } | EdgeState::Starting) && served {
+            self.actions.push(Action::DrainEdge { within_ms });
         } else {
             self.end_all(now);
         }
@@ -768,13 +493,7 @@ impl Machine {
             _ => now + END_MS,
         };
         self.phase = Phase::Ending { deadline };
-        for (worker, state) in self.workers.iter().map(|(&id, w)| (id, w.state)).collect::<Vec<_>>() {
-            match state {
-                State::Ready { .. } | State::Retiring { .. } => self.quit(worker, deadline),
-                State::Starting { .. } | State::Waiting => self.kill(worker, now),
-                State::Quitting { .. } | State::Dying { .. } => {}
-            }
-        }
+        self.each(now, |_| true, |crew, a| crew.end(deadline, a));
         if matches!(self.edge, EdgeState::Starting | EdgeState::Ready { .. }) {
             self.edge = EdgeState::Ending { deadline: now + END_MS };
             self.actions.push(Action::EndEdge);
@@ -794,9 +513,7 @@ impl Machine {
 
     fn kill_all(&mut self, now: Millis) {
         self.phase = Phase::Killing;
-        for worker in self.ids(|_| true) {
-            self.kill(worker, now);
-        }
+        self.each(now, |_| true, Crew::kill_all);
         if !matches!(self.edge, EdgeState::Absent { .. } | EdgeState::Dying) {
             self.edge = EdgeState::Dying;
             self.actions.push(Action::KillEdge);
@@ -807,21 +524,21 @@ impl Machine {
 
     fn settle(&mut self, now: Millis) {
         self.expire(now);
+        let past = &mut self.past_restarts;
+        self.leaving.retain(|crew| {
+            *past += if crew.workers.is_empty() { crew.restarts } else { 0 };
+            !crew.workers.is_empty()
+        });
         match self.phase {
             Phase::Running => {
                 self.settle_edge(now);
-                self.settle_workers(now);
+                self.each(now, |_| true, Crew::settle_workers);
                 self.announce();
             }
-            Phase::Draining { .. } => {
-                // Somebody must answer what the edge still holds.
-                let active = self.count(|w| matches!(w.state, State::Starting { .. } | State::Ready { .. }));
-                if active == 0 && self.may_start(1, now) {
-                    self.start_worker(1, now);
-                }
-            }
+            Phase::Draining { .. } => self.each(now, |_| true, Crew::settle_draining),
             Phase::Ending { .. } | Phase::Killing => {
-                if self.workers.is_empty() && matches!(self.edge, EdgeState::Absent { .. }) {
+                let nobody = self.all().all(|crew| crew.workers.is_empty());
+                if nobody && matches!(self.edge, EdgeState::Absent { .. }) {
                     self.phase = Phase::Over;
                     self.actions.push(Action::Exit { code: self.exit_code });
                 }
@@ -839,29 +556,7 @@ impl Machine {
             Phase::Ending { deadline } if now >= deadline => self.kill_all(now),
             _ => {}
         }
-        for worker in self.ids(|_| true) {
-            match self.workers[&worker].state {
-                State::Retiring { deadline, stuck } if now >= deadline => {
-                    if !stuck {
-                        self.log(
-                            Level::Warn,
-                            "worker is busy past the graceful timeout; killing it",
-                            vec![("worker", worker.to_string())],
-                        );
-                    }
-                    self.kill(worker, now);
-                }
-                State::Quitting { deadline } | State::Dying { deadline } if now >= deadline => {
-                    self.kill(worker, now);
-                }
-                State::Ready { since } if now >= since + HEALTHY_MS => {
-                    if let Some(w) = self.workers.get_mut(&worker) {
-                        w.failures = 0;
-                    }
-                }
-                _ => {}
-            }
-        }
+        self.each(now, |_| true, Crew::expire);
         if let EdgeState::Ending { deadline } = self.edge
             && now >= deadline
         {
@@ -878,79 +573,20 @@ impl Machine {
         self.edge = EdgeState::Starting;
         self.edge_generation += 1;
         self.actions.push(Action::StartEdge { generation: self.edge_generation });
-        for worker in self.ids(|w| matches!(w.state, State::Ready { .. })) {
-            self.actions.push(Action::Connect { worker });
-        }
-    }
-
-    fn settle_workers(&mut self, now: Millis) {
-        loop {
-            let starting = self.count(|w| matches!(w.state, State::Starting { .. }));
-            let ready = self.count(|w| matches!(w.state, State::Ready { .. }));
-            let older = self.ids(|w| w.epoch < self.epoch && matches!(w.state, State::Ready { .. }));
-            let current = ready - older.len() as u32 + starting;
-            let wanted = self.target.saturating_sub(current);
-            self.vacancies.sort_by_key(|v| v.not_before);
-            self.vacancies.truncate(wanted as usize);
-            // While older ones serve, one more than the target may live.
-            let room = if older.is_empty() { self.target } else { self.target + 1 };
-            if ready > self.target {
-                let oldest = older
-                    .first()
-                    .copied()
-                    .or_else(|| self.ids(|w| matches!(w.state, State::Ready { .. })).first().copied());
-                if let Some(worker) = oldest {
-                    self.retire(worker, false, now);
-                    continue;
-                }
-            }
-            if older.is_empty()
-                && current > self.target
-                && let Some(&worker) = self.ids(|w| matches!(w.state, State::Starting { .. })).last()
-            {
-                self.kill(worker, now);
-                continue;
-            }
-            if wanted > 0 && ready + starting < room && self.may_start(wanted, now) {
-                self.start_worker(wanted, now);
-                continue;
-            }
-            if self.reloading && older.is_empty() && current >= self.target && starting == 0 {
-                self.reloading = false;
-                self.log(Level::Info, "reloaded", vec![("workers", ready.to_string())]);
-                self.actions.push(Action::Announce(Announce::Reloaded));
-            }
-            if self.reload_pending && starting == 0 {
-                self.reload(now);
-                continue;
-            }
-            return;
-        }
-    }
-
-    fn may_start(&self, wanted: u32, now: Millis) -> bool {
-        // The first one alone: a broken app shows its traceback once, not once for each worker.
-        let starting = self.count(|w| matches!(w.state, State::Starting { .. }));
-        !(self.parked || self.cautious && starting > 0)
-            && (wanted as usize > self.vacancies.len() || self.vacancies.iter().any(|v| v.not_before <= now))
-    }
-
-    fn start_worker(&mut self, wanted: u32, now: Millis) {
-        let failures = match self.vacancies.iter().position(|v| v.not_before <= now) {
-            Some(due) if wanted as usize <= self.vacancies.len() => self.vacancies.remove(due).failures,
-            _ => 0,
-        };
-        self.worker_last += 1;
-        self.actions.push(Action::StartWorker { worker: self.worker_last });
-        let state = State::Starting { since: now };
-        self.workers.insert(self.worker_last, Worker { epoch: self.epoch, state, failures, dumped: None });
+        self.each(now, |_| true, Crew::connect_all);
     }
 
     fn announce(&mut self) {
-        let ready = self.count(|w| matches!(w.state, State::Ready { .. }));
-        if !self.announced && ready > 0 && matches!(self.edge, EdgeState::Ready { .. }) {
+        let some = self.crews.is_empty() || self.crews.iter().any(|c| c.ready() > 0);
+        let others_have_failed = self.crews.iter().all(|c| c.ready() > 0 || c.failed);
+        if !self.announced && some && others_have_failed && matches!(self.edge, EdgeState::Ready { .. }) {
             self.announced = true;
             self.actions.push(Action::Announce(Announce::Serving));
+        }
+        let reloading = self.crews.iter().any(|c| c.reloading);
+        if std::mem::replace(&mut self.reloading, reloading) != reloading {
+            let what = if reloading { Announce::Reloading } else { Announce::Reloaded };
+            self.actions.push(Action::Announce(what));
         }
     }
 }

@@ -1,5 +1,7 @@
 //! The supervisor's loop: it waits for signals, messages and deaths, asks the machine, and does what it says.
 
+mod reload;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::ffi::OsString;
 use std::io::{self, Read as _};
@@ -13,23 +15,24 @@ use serde_json::Value;
 use trivet_wire::channel::Channel;
 use trivet_wire::control::{FromEdge, FromWorker, ToEdge, ToWorker, WorkerStart};
 
-use crate::identity::{Identity, IdentityError, IdentityFiles};
+use self::reload::{Pending, Waiting};
+use crate::identity::{Identities, IdentityError, IdentityFiles};
 use crate::link::Link;
-use crate::listen::Listener;
+use crate::listen::{Bind, Listener};
 use crate::log::{Level, Log, append};
-use crate::machine::{Action, Announce, EXIT_SOFTWARE, End, Event, Machine, Millis, Policy};
+use crate::machine::{Action, Announce, App, EXIT_SOFTWARE, End, Event, Machine, Millis, Policy};
 use crate::notify::notify;
 use crate::pidfile::{PidFile, PidFileError};
 use crate::plain;
 use crate::process::account::Account;
 use crate::process::signals::Signals;
 use crate::process::{self, Launch};
-use crate::status::{Control, EdgeStatus, Status, WorkerStatus};
+use crate::status::{AppStatus, Ask, Control, EdgeStatus, Status, WorkerStatus};
 
 /// What a start that no process came of stands for.
 const SPAWN_FAILED: End = End::Exited(71);
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LogTarget {
     Stdout,
     File(PathBuf),
@@ -37,17 +40,18 @@ pub enum LogTarget {
 
 #[derive(Debug)]
 pub struct EdgeSettings {
-    /// Its configuration; the generation is filled in for each edge.
+    /// Its configuration; generation and the numbers of the apps are filled in here.
     pub config: Value,
     pub account: Option<Account>,
-    pub access_log: Option<LogTarget>,
-    /// Certificate and key of the listeners that the configuration says speak TLS.
-    pub identity: Option<IdentityFiles>,
-    /// Lines for the start about what the edge serves besides the app.
+    /// In the order of the configuration's logs.
+    pub logs: Vec<LogTarget>,
+    /// The certificates that its sites name by their place.
+    pub identities: Vec<IdentityFiles>,
+    /// Lines for the start about what the edge serves besides the apps.
     pub serves: Vec<String>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct WorkerSettings {
     pub python: PathBuf,
     pub boot: PathBuf,
@@ -58,17 +62,52 @@ pub struct WorkerSettings {
     pub start: WorkerStart,
 }
 
+/// An app, in the order of the edge's configuration.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AppSettings {
+    pub name: String,
+    pub policy: Policy,
+    pub worker: WorkerSettings,
+}
+
+/// Reads the configuration anew, given the sockets that are there. An error is for the operator to read.
+pub struct Reread(pub Box<Rereader>);
+
+type Rereader = dyn FnMut(&[Listener]) -> Result<Next, String>;
+
+impl std::fmt::Debug for Reread {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Reread")
+    }
+}
+
+/// What a changed configuration asks for.
+#[derive(Debug)]
+pub struct Next {
+    /// In the order of the edge's configuration, each with its name from now on.
+    pub listeners: Vec<(Bind, String)>,
+    /// Those of them that were not there before.
+    pub new: Vec<Listener>,
+    pub edge: EdgeSettings,
+    pub apps: Vec<AppSettings>,
+    /// What an operator should know of it.
+    pub warnings: Vec<String>,
+}
+
 #[derive(Debug)]
 pub struct Settings {
     pub version: &'static str,
-    pub policy: Policy,
+    /// What is served, in a word or two: the app, or the configuration file.
+    pub title: String,
     pub listeners: Vec<Listener>,
     pub edge: EdgeSettings,
-    pub worker: WorkerSettings,
+    pub apps: Vec<AppSettings>,
     pub log: Log,
-    /// What the app prints goes to the log file too, if there is one.
+    /// What the apps print goes to the log file too, if there is one.
     pub capture_output: bool,
     pub pid_file: Option<PathBuf>,
+    /// `None`: there is no configuration to read; a reload replaces the workers.
+    pub reread: Option<Reread>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -106,9 +145,22 @@ struct EdgeChild {
 
 #[derive(Debug)]
 struct WorkerChild {
+    app: u32,
     pid: u32,
     link: Option<Link>,
     since: Millis,
+}
+
+/// An app that is served.
+#[derive(Debug)]
+struct Served {
+    id: u32,
+    settings: AppSettings,
+    /// As they were before the last change, until workers have come up with it.
+    before: Option<WorkerSettings>,
+    python: Option<String>,
+    /// Why it could not be imported, until it could or somebody asks anew.
+    known_failure: Option<String>,
 }
 
 #[derive(Debug)]
@@ -117,19 +169,20 @@ struct Service {
     machine: Machine,
     events: VecDeque<Event>,
     started: Millis,
-    names: Vec<String>,
     descriptors: Option<Rlimit>,
     edge: Option<EdgeChild>,
+    apps: Vec<Served>,
+    app_last: u32,
     workers: BTreeMap<u32, WorkerChild>,
-    python: Option<String>,
-    /// Why the app could not be imported, until it could or somebody asks anew.
-    known_failure: Option<String>,
     /// Where the children's lines arrive when there is a log file.
     lines: Option<(std::fs::File, OwnedFd)>,
-    access_log: Option<OwnedFd>,
-    identity: Option<Identity>,
+    access_logs: Vec<OwnedFd>,
+    identities: Identities,
     control: Option<Control>,
     status_asked: bool,
+    revision: u32,
+    pending: Option<Pending>,
+    waiting: Vec<Waiting>,
     exit: Option<u8>,
 }
 
@@ -142,8 +195,8 @@ pub fn run(settings: Settings) -> Result<u8, ServiceError> {
     let signals = Signals::watch()?;
     process::adopt_orphans();
     let descriptors = process::raise_descriptor_limit();
-    let access_log = open_access_log(settings.edge.access_log.as_ref())?;
-    let identity = settings.edge.identity.clone().map(|files| Identity::load(files, now())).transpose()?;
+    let access_logs = open_access_logs(&settings.edge.logs)?;
+    let identities = Identities::load(settings.edge.identities.clone(), now())?;
     let pid_file = settings.pid_file.as_deref().map(PidFile::create).transpose()?;
     let lines = match settings.log.file() {
         Some(_) => {
@@ -165,24 +218,32 @@ pub fn run(settings: Settings) -> Result<u8, ServiceError> {
             None
         }
     };
-    let names = settings.listeners.iter().map(|l| l.name.clone()).collect();
     let started = now();
-    let (machine, actions) = Machine::start(settings.policy, started);
+    let mut settings = settings;
+    let apps: Vec<Served> = std::mem::take(&mut settings.apps)
+        .into_iter()
+        .zip(1..)
+        .map(|(settings, id)| Served { id, settings, before: None, python: None, known_failure: None })
+        .collect();
+    let known = |a: &Served| App { id: a.id, name: a.settings.name.clone(), policy: a.settings.policy };
+    let (machine, actions) = Machine::start(apps.iter().map(known).collect(), started);
     let mut service = Service {
         machine,
         events: VecDeque::new(),
         started,
-        names,
         descriptors,
         edge: None,
+        app_last: apps.len() as u32,
+        apps,
         workers: BTreeMap::new(),
-        python: None,
-        known_failure: None,
         lines,
-        access_log,
-        identity,
+        access_logs,
+        identities,
         control,
         status_asked: false,
+        revision: 0,
+        pending: None,
+        waiting: Vec::new(),
         exit: None,
         settings,
     };
@@ -195,15 +256,15 @@ pub fn run(settings: Settings) -> Result<u8, ServiceError> {
     Ok(code)
 }
 
-fn open_access_log(target: Option<&LogTarget>) -> Result<Option<OwnedFd>, ServiceError> {
-    Ok(match target {
-        None => None,
-        Some(LogTarget::Stdout) => Some(io::stdout().as_fd().try_clone_to_owned()?),
-        Some(LogTarget::File(path)) => {
+fn open_access_logs(targets: &[LogTarget]) -> Result<Vec<OwnedFd>, ServiceError> {
+    let open = |target: &LogTarget| match target {
+        LogTarget::Stdout => Ok(io::stdout().as_fd().try_clone_to_owned()?),
+        LogTarget::File(path) => {
             let failed = |source| ServiceError::AccessLog { path: path.clone(), source };
-            Some(append(path).map_err(failed)?.into())
+            Ok(append(path).map_err(failed)?.into())
         }
-    })
+    };
+    targets.iter().map(open).collect()
 }
 
 impl Service {
@@ -225,7 +286,8 @@ impl Service {
             self.read_children();
             self.read_lines();
             self.read_control();
-            self.look_at_identity(false);
+            self.look_at_identities(false);
+            self.answer_reloads();
             if self.events.is_empty() {
                 self.events.push_back(Event::Tick);
             }
@@ -235,8 +297,8 @@ impl Service {
     fn wait(&self, signals: &Signals) {
         let at = now();
         let control = self.control.as_ref().and_then(Control::deadline);
-        let identity = self.identity.as_ref().map(Identity::next_check);
-        let deadline = self.machine.deadline(at).into_iter().chain(control).chain(identity).min();
+        let identities = self.identities.next_check();
+        let deadline = self.machine.deadline(at).into_iter().chain(control).chain(identities).min();
         let timeout = deadline.map(|d| {
             // Rounded up: a tick just before the deadline would find nothing to do.
             let ms = d.saturating_sub(at) + 1;
@@ -252,7 +314,7 @@ impl Service {
             fds.push(PollFd::new(read, PollFlags::IN));
         }
         if let Some(control) = &self.control {
-            fds.push(PollFd::from_borrowed_fd(control.fd(), PollFlags::IN));
+            fds.extend(control.fds().map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)));
         }
         // Interrupted or refused for a moment: the loop looks at everything again.
         let _ = poll(&mut fds, timeout.as_ref());
@@ -266,15 +328,14 @@ impl Service {
                 libc::SIGTERM | libc::SIGINT => self.events.push_back(Event::Stop),
                 libc::SIGQUIT => self.events.push_back(Event::Halt),
                 libc::SIGHUP => {
-                    self.known_failure = None;
-                    self.look_at_identity(true);
-                    self.events.push_back(Event::Reload);
+                    self.look_at_identities(true);
+                    self.reload(None, None);
                 }
                 libc::SIGTTIN => self.events.push_back(Event::Add),
                 libc::SIGTTOU => self.events.push_back(Event::Remove),
                 libc::SIGUSR1 => self.reopen_logs(),
                 libc::SIGUSR2 => {
-                    self.log(Level::Warn, "SIGUSR2 does nothing; SIGHUP replaces the workers", &[]);
+                    self.log(Level::Warn, "SIGUSR2 does nothing; SIGHUP reloads", &[]);
                 }
                 _ => self.reap(),
             }
@@ -295,6 +356,9 @@ impl Service {
             if self.edge.as_ref().is_some_and(|e| e.pid == pid) {
                 self.read_edge();
                 if let Some(edge) = self.edge.take() {
+                    if let Some(pending) = self.pending.take() {
+                        self.drop_pending(pending, "the edge died while it took it up; try again");
+                    }
                     self.events.push_back(Event::EdgeDied { generation: edge.generation, pid, end });
                 }
             } else if let Some(worker) = self.workers.iter().find(|(_, w)| w.pid == pid).map(|(&id, _)| id) {
@@ -340,6 +404,10 @@ impl Service {
                     self.answer_status(report);
                     continue;
                 }
+                FromEdge::Configured { revision, refused } => {
+                    self.configured(revision, refused);
+                    continue;
+                }
             });
         }
     }
@@ -359,26 +427,31 @@ impl Service {
                     return;
                 }
             };
-            self.events.push_back(match message {
+            let event = match message {
                 FromWorker::Ready { python, app } => {
                     let fields = [("worker", worker.to_string()), ("pid", pid.to_string()), ("app", app)];
                     self.log(Level::Debug, "worker has imported the app", &fields);
-                    self.python = Some(python);
-                    self.known_failure = None;
+                    if let Some(served) = self.served_by(worker) {
+                        served.python = Some(python);
+                        served.known_failure = None;
+                    }
                     Event::WorkerReady { worker }
                 }
                 FromWorker::ImportFailed { summary } => {
                     // A failure that was known is not printed by the worker.
-                    let known = self.known_failure.replace(summary);
-                    let why = known.filter(|known| Some(known) == self.known_failure.as_ref());
+                    let known = self.served_by(worker).and_then(|a| a.known_failure.replace(summary.clone()));
+                    let why = known.filter(|known| *known == summary);
                     Event::WorkerFailed { worker, why }
                 }
                 FromWorker::Unfit { why } => Event::WorkerFailed { worker, why: Some(why) },
                 FromWorker::Changed { path } => {
-                    self.known_failure = None;
+                    if let Some(served) = self.served_by(worker) {
+                        served.known_failure = None;
+                    }
                     Event::WorkerChanged { worker, path }
                 }
-            });
+            };
+            self.events.push_back(event);
         }
     }
 
@@ -414,12 +487,21 @@ impl Service {
     fn read_control(&mut self) {
         let at = now();
         let Some(control) = &mut self.control else { return };
-        let asked = control.accept(at);
-        let late = control.deadline().is_some_and(|d| at >= d);
-        if asked && !self.status_asked {
-            self.status_asked = self.tell_edge(&ToEdge::Status, Vec::new());
+        let asked = control.read(at);
+        let late = control.is_late(at);
+        for (asker, ask) in asked {
+            match ask {
+                Ask::Reload(app) => self.reload(app.as_deref(), Some(asker)),
+                Ask::Status if !self.status_asked => {
+                    self.status_asked = self.tell_edge(&ToEdge::Status, Vec::new());
+                    if !self.status_asked {
+                        self.answer_status(Value::Null);
+                    }
+                }
+                Ask::Status => {}
+            }
         }
-        if late || asked && !self.status_asked {
+        if late {
             self.answer_status(Value::Null);
         }
     }
@@ -428,9 +510,14 @@ impl Service {
         self.status_asked = false;
         let at = now();
         let seconds = |since: Millis| (at - since) / 1000;
+        let name_of = |id: u32| {
+            let app = self.apps.iter().find(|a| a.id == id);
+            app.map_or_else(|| "(removed)".to_owned(), |a| a.settings.name.clone())
+        };
         let workers = self.machine.workers().filter_map(|view| {
             let child = self.workers.get(&view.worker)?;
             Some(WorkerStatus {
+                app: name_of(view.app),
                 worker: view.worker,
                 pid: child.pid,
                 state: view.state.to_owned(),
@@ -438,15 +525,20 @@ impl Service {
                 uptime_seconds: seconds(child.since),
             })
         });
+        let apps = self.apps.iter().map(|a| AppStatus {
+            name: a.settings.name.clone(),
+            app: a.settings.worker.start.app.clone(),
+            python: a.python.clone(),
+            workers_wanted: self.machine.target(a.id),
+            threads: a.settings.worker.start.threads,
+        });
         let status = Status {
             version: self.settings.version.to_owned(),
-            app: self.settings.worker.start.app.clone(),
-            python: self.python.clone(),
+            serves: self.settings.title.clone(),
             pid: std::process::id(),
             uptime_seconds: seconds(self.started),
-            listeners: self.names.clone(),
-            workers_wanted: self.machine.target(),
-            threads: self.settings.worker.start.threads,
+            listeners: self.names(),
+            apps: apps.collect(),
             restarts: self.machine.restarts(),
             edge: EdgeStatus {
                 pid: self.edge.as_ref().map(|e| e.pid),
@@ -460,43 +552,49 @@ impl Service {
         }
     }
 
-    fn look_at_identity(&mut self, at_once: bool) {
-        let Some(identity) = &mut self.identity else { return };
-        match identity.look(now(), at_once) {
-            None => {}
-            Some(Ok(())) => match identity.descriptors() {
-                Ok(fds) => {
-                    self.tell_edge(&ToEdge::Identity, fds.into());
+    fn names(&self) -> Vec<String> {
+        self.settings.listeners.iter().map(|l| l.name.clone()).collect()
+    }
+
+    fn served_by(&mut self, worker: u32) -> Option<&mut Served> {
+        let id = self.workers.get(&worker)?.app;
+        self.apps.iter_mut().find(|a| a.id == id)
+    }
+
+    fn look_at_identities(&mut self, at_once: bool) {
+        let looked = self.identities.look(now(), at_once);
+        let some = looked.iter().any(Result::is_ok);
+        for error in looked.into_iter().filter_map(Result::err) {
+            let fields = [("error", error.to_string())];
+            self.log(Level::Error, "the new certificate is not taken; going on with the old one", &fields);
+        }
+        if some {
+            match self.identities.file() {
+                Ok(fd) => {
+                    self.tell_edge(&ToEdge::Identities, vec![fd]);
                     self.log(Level::Info, "a new certificate is in use", &[]);
                 }
                 Err(error) => {
                     self.log(Level::Error, "cannot pass a new certificate on", &[("error", plain(&error))]);
                 }
-            },
-            Some(Err(error)) => {
-                let fields = [("error", error.to_string())];
-                self.log(
-                    Level::Error,
-                    "the new certificate is not taken; going on with the old one",
-                    &fields,
-                );
             }
         }
     }
 
     fn reopen_logs(&mut self) {
         self.settings.log.reopen();
-        if let Some(target @ LogTarget::File(_)) = &self.settings.edge.access_log {
-            match open_access_log(Some(target)) {
-                Ok(log) => self.access_log = log,
+        if self.settings.edge.logs.iter().any(|target| matches!(target, LogTarget::File(_))) {
+            match open_access_logs(&self.settings.edge.logs) {
+                Ok(logs) => self.access_logs = logs,
                 Err(error) => {
                     let fields = [("error", error.to_string())];
                     self.log(Level::Error, "log not opened anew; going on with the old file", &fields);
                     return;
                 }
             }
-            if let Some(Ok(fd)) = self.access_log.as_ref().map(OwnedFd::try_clone) {
-                self.tell_edge(&ToEdge::ReopenLog, vec![fd]);
+            let fds: io::Result<Vec<_>> = self.access_logs.iter().map(OwnedFd::try_clone).collect();
+            if let Ok(fds) = fds {
+                self.tell_edge(&ToEdge::ReopenLogs, fds);
             }
         }
         self.log(Level::Info, "logs are opened anew", &[]);
@@ -508,7 +606,8 @@ impl Service {
         for action in actions {
             match action {
                 Action::StartEdge { generation } => self.start_edge(generation),
-                Action::StartWorker { worker } => self.start_worker(worker),
+                Action::StartWorker { app, worker } => self.start_worker(app, worker),
+                Action::ReloadFailed { app } => self.reload_failed(app),
                 Action::Connect { worker } => self.connect(worker),
                 Action::Retire { worker } => drop(self.tell_edge(&ToEdge::Retire { worker }, Vec::new())),
                 Action::Gone { worker } => drop(self.tell_edge(&ToEdge::Gone { worker }, Vec::new())),
@@ -599,7 +698,7 @@ impl Service {
         let pid = Launch {
             // This very binary, even if another lies at its path by now.
             program: "/proc/self/exe".as_ref(),
-            title: Some(format!("trivet: edge [{}]", self.settings.worker.start.title)),
+            title: Some(format!("trivet: edge [{}]", self.settings.title)),
             args: vec!["edge".into()],
             env: Vec::new(),
             channel: theirs.into_fd(),
@@ -613,21 +712,14 @@ impl Service {
         }
         .spawn()?;
         let mut link = Link::new(ours);
+        let sockets: io::Result<Vec<OwnedFd>> =
+            self.settings.listeners.iter().map(|l| l.fd().try_clone_to_owned()).collect();
+        let ids: Vec<u32> = self.apps.iter().map(|a| a.id).collect();
         let mut config = self.settings.edge.config.clone();
-        config["generation"] = generation.into();
-        let fds: Result<Vec<OwnedFd>, io::Error> = self
-            .settings
-            .listeners
-            .iter()
-            .map(|l| l.fd().try_clone_to_owned())
-            .chain(self.access_log.iter().map(OwnedFd::try_clone))
-            .collect();
-        let identity = self.identity.as_ref().map(Identity::descriptors).transpose();
-        let fds = fds.and_then(|mut fds| {
-            fds.extend(identity?.into_iter().flatten());
-            Ok(fds)
-        });
-        let sent = fds.and_then(|fds| link.send(&ToEdge::Configure(config), fds));
+        config["server"]["generation"] = generation.into();
+        let sent = sockets
+            .and_then(|sockets| reload::edge_fds(&config, &ids, &self.identities, sockets, &self.access_logs))
+            .and_then(|fds| link.send(&ToEdge::Configure { revision: 0 }, fds));
         if let Err(error) = sent {
             // It ends when it finds its channel closed; its death is told in the usual way.
             self.log(Level::Error, "cannot configure the edge", &[("error", plain(&error))]);
@@ -636,21 +728,28 @@ impl Service {
         Ok(EdgeChild { generation, pid, link: Some(link) })
     }
 
-    fn start_worker(&mut self, worker: u32) {
-        match spawn_worker(&self.settings, self.lines_end(), self.descriptors) {
+    fn start_worker(&mut self, app: u32, worker: u32) {
+        let Some(served) = self.apps.iter().find(|a| a.id == app) else {
+            let why = Some("its app has been removed".to_owned());
+            self.events.push_back(Event::WorkerFailed { worker, why });
+            self.events.push_back(Event::WorkerDied { worker, pid: 0, end: SPAWN_FAILED });
+            return;
+        };
+        let wanted = &served.settings.worker;
+        let (capture, lines) = (self.settings.capture_output, self.lines_end());
+        match spawn_worker(wanted, capture, lines, self.descriptors) {
             Ok((pid, mut link)) => {
                 let fields = [("worker", worker.to_string()), ("pid", pid.to_string())];
                 self.log(Level::Debug, "worker started", &fields);
-                let mut start = self.settings.worker.start.clone();
+                let mut start = wanted.start.clone();
                 start.worker = worker;
-                start.known_failure.clone_from(&self.known_failure);
-                start.multiprocess |= self.machine.target() > 1;
+                start.known_failure.clone_from(&served.known_failure);
+                start.multiprocess |= self.machine.target(app) > 1;
                 let link = link.send(&ToWorker::Start(start), Vec::new()).is_ok().then_some(link);
-                self.workers.insert(worker, WorkerChild { pid, link, since: now() });
+                self.workers.insert(worker, WorkerChild { app, pid, link, since: now() });
             }
             Err(error) => {
-                let why =
-                    format!("cannot start `{}`: {}", self.settings.worker.python.display(), plain(&error));
+                let why = format!("cannot start `{}`: {}", wanted.python.display(), plain(&error));
                 self.events.push_back(Event::WorkerFailed { worker, why: Some(why) });
                 self.events.push_back(Event::WorkerDied { worker, pid: 0, end: SPAWN_FAILED });
             }
@@ -662,7 +761,7 @@ impl Service {
     }
 
     fn connect(&mut self, worker: u32) {
-        let Some(pid) = self.workers.get(&worker).map(|w| w.pid) else { return };
+        let Some((pid, app)) = self.workers.get(&worker).map(|w| (w.pid, w.app)) else { return };
         let Some(generation) = self.edge.as_ref().map(|e| e.generation) else { return };
         let (edge_end, worker_end) = match Channel::pair() {
             Ok(pair) => pair,
@@ -673,36 +772,46 @@ impl Service {
                 return;
             }
         };
-        let slots = self.settings.worker.start.threads;
+        let Some(served) = self.apps.iter().find(|a| a.id == app) else { return };
+        let slots = served.settings.worker.start.threads;
         self.tell_worker(worker, &ToWorker::Edge { generation }, vec![worker_end.into_fd()]);
-        self.tell_edge(&ToEdge::Worker { worker, pid, slots }, vec![edge_end.into_fd()]);
+        self.tell_edge(&ToEdge::Worker { app, worker, pid, slots }, vec![edge_end.into_fd()]);
     }
 
     fn announce(&self, what: Announce) {
         match what {
             Announce::Serving => {
-                let start = &self.settings.worker.start;
-                let at = self.names.join(" and ");
-                let (workers, threads) = (self.machine.target(), start.threads);
+                let at = self.names().join(" and ");
+                let title = &self.settings.title;
                 let noun =
                     |n: u32, word: &str| if n == 1 { format!("1 {word}") } else { format!("{n} {word}s") };
                 self.log(
                     Level::Info,
-                    &format!("trivet {} serves `{}` at {at}", self.settings.version, start.app),
+                    &format!("trivet {} serves `{title}` at {at}", self.settings.version),
                     &[],
                 );
-                let python = self.python.as_deref().unwrap_or("unknown");
-                self.log(Level::Info, &format!("python {python}"), &[]);
-                let each = if workers == 1 { "" } else { " each" };
-                self.log(
-                    Level::Info,
-                    &format!("{} with {}{each}", noun(workers, "worker"), noun(threads.into(), "thread")),
-                    &[],
-                );
+                for served in &self.apps {
+                    let start = &served.settings.worker.start;
+                    let python = served.python.as_deref().unwrap_or("unknown");
+                    let workers = self.machine.target(served.id);
+                    let each = if workers == 1 { "" } else { " each" };
+                    let has = format!(
+                        "{} with {}{each}",
+                        noun(workers, "worker"),
+                        noun(start.threads.into(), "thread")
+                    );
+                    if self.settings.reread.is_some() {
+                        let line = format!("app `{}`: python {python}, {has}", served.settings.name);
+                        self.log(Level::Info, &line, &[]);
+                    } else {
+                        self.log(Level::Info, &format!("python {python}"), &[]);
+                        self.log(Level::Info, &has, &[]);
+                    }
+                }
                 for line in &self.settings.edge.serves {
                     self.log(Level::Info, line, &[]);
                 }
-                notify(&format!("READY=1\nSTATUS=serving {} at {at}", start.app));
+                notify(&format!("READY=1\nSTATUS=serving {title} at {at}"));
             }
             Announce::Reloading => {
                 let us = trivet_wire::monotonic_ns() / 1000;
@@ -739,24 +848,25 @@ impl Service {
 }
 
 fn spawn_worker(
-    settings: &Settings,
+    worker: &WorkerSettings,
+    capture_output: bool,
     lines: Option<BorrowedFd<'_>>,
     descriptors: Option<Rlimit>,
 ) -> io::Result<(u32, Link)> {
     let (ours, theirs) = Channel::pair()?;
     let pid = Launch {
-        program: settings.worker.python.as_os_str(),
+        program: worker.python.as_os_str(),
         // Python finds its venv by this name: it stays the path.
         title: None,
-        args: vec![settings.worker.boot.clone().into_os_string()],
-        env: settings.worker.env.clone(),
+        args: vec![worker.boot.clone().into_os_string()],
+        env: worker.env.clone(),
         channel: theirs.into_fd(),
         death_signal: process::worker_death_signal(),
-        account: settings.worker.account.as_ref(),
-        umask: settings.worker.umask,
+        account: worker.account.as_ref(),
+        umask: worker.umask,
         confined: false,
         descriptors,
-        stdout: lines.filter(|_| settings.capture_output),
+        stdout: lines.filter(|_| capture_output),
         stderr: lines,
     }
     .spawn()?;
@@ -770,11 +880,15 @@ pub enum Checked {
     Bad { why: String },
 }
 
-/// Imports the app in a worker that serves nothing.
-pub fn check(settings: &Settings) -> Result<Checked, ServiceError> {
-    settings.edge.identity.clone().map(|files| Identity::load(files, now())).transpose()?;
-    let (pid, mut link) = spawn_worker(settings, None, None)?;
-    let start = WorkerStart { check_only: true, reload: false, ..settings.worker.start.clone() };
+/// Loads the certificates, as a start would.
+pub fn check_identities(files: Vec<IdentityFiles>) -> Result<(), ServiceError> {
+    Ok(Identities::load(files, now()).map(drop)?)
+}
+
+/// Imports an app in a worker that serves nothing.
+pub fn check(worker: &WorkerSettings) -> Result<Checked, ServiceError> {
+    let (pid, mut link) = spawn_worker(worker, false, None, None)?;
+    let start = WorkerStart { check_only: true, reload: false, ..worker.start.clone() };
     let sent = link.send(&ToWorker::Start(start), Vec::new());
     let checked = loop {
         let mut fds = [PollFd::from_borrowed_fd(link.fd(), PollFlags::IN)];

@@ -5,10 +5,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use trivet_supervise::log::Level;
-use trivet_supervise::machine::{Action, Announce, EXIT_SOFTWARE, End, Event, Machine, Millis, Policy};
+use trivet_supervise::machine::{Action, Announce, App, EXIT_SOFTWARE, End, Event, Machine, Millis, Policy};
 
 const SIGKILL: i32 = 9;
 const GRACEFUL_MS: Millis = 5_000;
+const APP: u32 = 1;
 
 struct Random(u64);
 
@@ -50,6 +51,9 @@ struct World {
     random: Random,
     faults: Faults,
     app_is_broken: bool,
+    /// Of several apps.
+    broken: BTreeSet<u32>,
+    apps: BTreeSet<u32>,
     machine: Machine,
     now: Millis,
     coming: BTreeMap<(Millis, u64), Event>,
@@ -69,11 +73,18 @@ struct World {
 impl World {
     fn new(seed: u64, workers: u32, reload: bool, faults: Faults, app_is_broken: bool) -> Self {
         let policy = Policy { workers, graceful_ms: GRACEFUL_MS, reload };
-        let (machine, actions) = Machine::start(policy, 0);
+        Self::of(seed, vec![App { id: APP, name: "app".into(), policy }], faults, app_is_broken)
+    }
+
+    fn of(seed: u64, apps: Vec<App>, faults: Faults, app_is_broken: bool) -> Self {
+        let ids: BTreeSet<u32> = apps.iter().map(|a| a.id).collect();
+        let (machine, actions) = Machine::start(apps, 0);
         let mut world = Self {
             random: Random(seed),
             faults,
             app_is_broken,
+            broken: BTreeSet::new(),
+            apps: ids,
             machine,
             now: 0,
             coming: BTreeMap::new(),
@@ -119,11 +130,13 @@ impl World {
                     }
                     self.soon(50, Event::EdgeReady { generation });
                 }
-                Action::StartWorker { worker } => {
+                Action::ReloadFailed { .. } => {}
+                Action::StartWorker { app, worker } => {
                     assert!(self.ids.insert(worker), "a number is given twice");
                     self.workers.insert(worker, Worker::default());
                     self.starts.push(self.now);
-                    if self.app_is_broken {
+                    assert!(self.apps.contains(&app), "a worker for an app that nobody wants");
+                    if self.app_is_broken || self.broken.contains(&app) {
                         self.soon(500, Event::WorkerFailed { worker, why: None });
                     } else if self.fault() {
                         self.worker_dies(worker, 20_000, End::Killed(11));
@@ -190,11 +203,20 @@ impl World {
         self.workers.values().filter(|w| w.ready && !w.retired).count()
     }
 
+    fn target(&self) -> u32 {
+        self.apps.iter().map(|&app| self.machine.target(app)).sum()
+    }
+
+    fn ready_of(&self, app: u32) -> usize {
+        let views = self.machine.workers().filter(|w| w.app == app && w.state == "ready");
+        views.filter(|w| self.workers.get(&w.worker).is_some_and(|w| w.ready && !w.retired)).count()
+    }
+
     fn check(&mut self) {
         let active = self.machine.workers().filter(|w| matches!(w.state, "starting" | "ready")).count();
         // One more during a reload; and one by one when the target has just been lowered.
-        assert!(active <= self.machine.target() as usize + 2, "{active} for {}", self.machine.target());
-        let target = self.machine.target() as usize;
+        assert!(active <= self.target() as usize + 2, "{active} for {}", self.target());
+        let target = self.target() as usize;
         self.floor = if self.ready() >= target { target } else { self.floor.min(target) };
     }
 
@@ -283,7 +305,7 @@ impl World {
                 Event::EdgeDied { generation, pid: 1, end: End::Killed(SIGKILL) }
             }
             (7 | 8, _) => Event::Reload,
-            (9, _) if self.machine.target() < 6 => Event::Add,
+            (9, _) if self.machine.target(APP) < 6 => Event::Add,
             (10, _) => Event::Remove,
             _ => Event::Tick,
         }
@@ -326,7 +348,7 @@ fn whatever_happens_the_wanted_workers_are_back_and_a_stop_ends() {
         // The operator repairs the app and says so.
         world.deliver(Event::Reload);
         world.pass(300_000);
-        assert_eq!(world.ready(), world.machine.target() as usize, "workers are missing");
+        assert_eq!(world.ready(), world.machine.target(APP) as usize, "workers are missing");
         assert!(world.edge_ready, "no edge");
         assert!(world.workers.values().filter(|w| !w.retired).all(|w| Some(w.edge) == world.edge));
         let epochs: BTreeSet<u32> = world.machine.workers().map(|w| w.epoch).collect();
@@ -351,14 +373,14 @@ fn a_reload_never_has_fewer_ready_workers_than_before() {
     for_seeds(1_000, |seed| {
         let mut world = World::new(seed, 1 + (seed % 5) as u32, false, Faults { percent: 0 }, false);
         world.pass(30_000);
-        assert_eq!(world.ready(), world.machine.target() as usize);
+        assert_eq!(world.ready(), world.machine.target(APP) as usize);
         for _ in 0..20 {
             let event = match world.random.below(4) {
                 0 => Event::Add,
                 1 => Event::Remove,
                 _ => Event::Reload,
             };
-            if event == Event::Add && world.machine.target() > 8 {
+            if event == Event::Add && world.machine.target(APP) > 8 {
                 continue;
             }
             world.deliver(event);
@@ -369,7 +391,7 @@ fn a_reload_never_has_fewer_ready_workers_than_before() {
             }
         }
         world.pass(120_000);
-        assert_eq!(world.ready(), world.machine.target() as usize);
+        assert_eq!(world.ready(), world.machine.target(APP) as usize);
     });
 }
 
@@ -533,4 +555,81 @@ fn an_edge_that_keeps_dying_is_started_ever_more_seldom() {
     let starts = world.machine.edge_generation() - first;
     assert!((100..200).contains(&starts), "{starts} starts in an hour");
     assert!(world.workers.values().any(|w| w.ready), "its workers outlive it");
+}
+
+fn several(count: u32, seed: u64, faults: Faults) -> World {
+    let policy = Policy { workers: 2, graceful_ms: GRACEFUL_MS, reload: false };
+    let apps = (1..=count).map(|id| App { id, name: format!("app{id}"), policy }).collect();
+    World::of(seed, apps, faults, false)
+}
+
+const NONE: Faults = Faults { percent: 0 };
+
+#[test]
+fn an_app_that_cannot_be_loaded_keeps_no_other_from_serving_and_is_tried_again() {
+    for_seeds(50, |seed| {
+        let policy = Policy { workers: 2, graceful_ms: GRACEFUL_MS, reload: false };
+        let apps = [1, 2].map(|id| App { id, name: format!("app{id}"), policy });
+        let mut world = World::of(seed, vec![apps[0].clone()], NONE, false);
+        world.broken.insert(2);
+        world.apps.insert(2);
+        world.deliver(Event::AddApp(apps[1].clone()));
+        world.pass(60_000);
+        assert_eq!((world.exit, world.ready_of(1), world.ready_of(2)), (None, 2, 0));
+        assert!(world.announced.contains(&Announce::Serving));
+        world.broken.clear();
+        world.pass(120_000);
+        assert_eq!((world.ready_of(1), world.ready_of(2)), (2, 2));
+    });
+}
+
+#[test]
+fn where_no_app_can_be_loaded_it_gives_up() {
+    for_seeds(50, |seed| {
+        let policy = Policy { workers: 2, graceful_ms: GRACEFUL_MS, reload: false };
+        let apps = [1, 2].map(|id| App { id, name: format!("app{id}"), policy }).to_vec();
+        let mut world = World::of(seed, apps, NONE, true);
+        world.pass(60_000);
+        assert_eq!(world.exit, Some(EXIT_SOFTWARE));
+    });
+}
+
+#[test]
+fn apps_come_and_go_and_the_others_are_not_touched() {
+    for_seeds(200, |seed| {
+        let mut world = several(2, seed, NONE);
+        world.pass(30_000);
+        let untouched = |world: &World| -> Vec<u32> {
+            world.machine.workers().filter(|w| w.app == 1).map(|w| w.worker).collect()
+        };
+        let before = untouched(&world);
+        let policy = Policy { workers: 3, graceful_ms: GRACEFUL_MS, reload: false };
+        for round in 0..4 {
+            let (gone, new) = (2 + round, 3 + round);
+            world.apps.insert(new);
+            world.deliver(Event::AddApp(App { id: new, name: "new".into(), policy }));
+            world.apps.remove(&gone);
+            world.deliver(Event::RemoveApp { app: gone });
+            let moment = world.random.below(6_000);
+            world.pass(moment);
+        }
+        world.pass(60_000);
+        assert_eq!(untouched(&world), before);
+        assert_eq!((world.ready_of(1), world.ready_of(6)), (2, 3));
+        assert!(
+            world.machine.workers().all(|w| world.apps.contains(&w.app)),
+            "workers of removed apps are left"
+        );
+        // Another number of workers replaces none; another setting replaces all.
+        world.deliver(Event::ChangeApp { app: 1, policy, restart: false });
+        world.pass(30_000);
+        let grown = untouched(&world);
+        assert!(grown.starts_with(&before) && grown.len() == 3);
+        world.deliver(Event::ChangeApp { app: 1, policy, restart: true });
+        world.pass(60_000);
+        assert!(untouched(&world).iter().all(|w| !grown.contains(w)) && world.ready_of(1) == 3);
+        world.deliver(Event::Stop);
+        world.pass(60_000);
+        assert_eq!(world.exit, Some(0));
+    });
 }

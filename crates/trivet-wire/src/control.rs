@@ -11,19 +11,20 @@ pub const CHANNEL_FD: i32 = 3;
 /// Supervisor to edge.
 #[derive(Debug, Serialize, Deserialize)]
 pub enum ToEdge {
-    /// First message: the edge's own configuration. Descriptors: the listeners in its order, then, if the
-    /// configuration says so, the access log, then, likewise, certificate chain and key.
-    Configure(Value),
-    /// A worker is ready. Descriptor: the channel to it.
-    Worker { worker: u32, pid: u32, slots: u16 },
+    /// The configuration, as first message and whenever it has changed. Descriptors: files with the configuration and
+    /// with the certificates (both JSON), the listeners in its order, the access logs in its order. Each but the first
+    /// is answered by [`FromEdge::Configured`].
+    Configure { revision: u32 },
+    /// A worker of an app is ready. Descriptor: the channel to it.
+    Worker { app: u32, worker: u32, pid: u32, slots: u16 },
     /// Give this worker no new request, take back what it has not started; [`FromEdge::Idle`] when it has none left.
     Retire { worker: u32 },
     /// This worker is dead.
     Gone { worker: u32 },
-    /// Descriptor: the access log, opened anew.
-    ReopenLog,
-    /// Descriptors: certificate chain and key, as files.
-    Identity,
+    /// Descriptors: the access logs, opened anew.
+    ReopenLogs,
+    /// Descriptor: a file with the certificates, in the order of those before.
+    Identities,
     /// Finish within this time and say [`FromEdge::Drained`].
     Drain { within_ms: u64 },
     /// Asks for [`FromEdge::Status`].
@@ -35,6 +36,11 @@ pub enum ToEdge {
 pub enum FromEdge {
     /// Serving.
     Ready,
+    /// The configuration is in use; or why it is not, and the one before still is.
+    Configured {
+        revision: u32,
+        refused: Option<String>,
+    },
     /// The retired worker has nothing in hand any more.
     Idle {
         worker: u32,
@@ -68,7 +74,7 @@ pub enum ToWorker {
 }
 
 /// What a worker is told at its start.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct WorkerStart {
     /// Version and build of the binary: compared with the extension's.
     pub build: String,
@@ -137,4 +143,18 @@ pub struct Attached {
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Free {
     pub free: u16,
+}
+
+/// A certificate chain and its key, both PEM, as the supervisor passes them to the edge.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct IdentityText {
+    pub chain: String,
+    pub key: String,
+}
+
+impl std::fmt::Debug for IdentityText {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // The key is nobody's to see.
+        f.debug_struct("IdentityText").field("chain", &self.chain).finish_non_exhaustive()
+    }
 }

@@ -1,11 +1,14 @@
 //! `trivet run`: flags and environment become decided values, and the supervisor gets them.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use trivet_edge::config::{AccessLog, Config, Listener as EdgeListener, StaticFolder};
-use trivet_edge::tls::Acceptor;
+use trivet_edge::config::{
+    AccessLog, Action, App, Config, Listener as EdgeListener, Route, Server, Site, SiteLog, Static, ToApp,
+};
+use trivet_edge::tls::Identity;
 use trivet_http::h1::Limits;
 use trivet_supervise::identity::IdentityFiles;
 use trivet_supervise::listen::{self, Bind, Listener, Shape};
@@ -14,7 +17,9 @@ use trivet_supervise::machine::Policy;
 use trivet_supervise::plain;
 use trivet_supervise::process::account::{self, Account};
 use trivet_supervise::process::inherit;
-use trivet_supervise::service::{self, Checked, EdgeSettings, LogTarget, Settings, WorkerSettings};
+use trivet_supervise::service::{
+    self, AppSettings, Checked, EdgeSettings, LogTarget, Settings, WorkerSettings,
+};
 use trivet_wire::control::WorkerStart;
 
 use crate::failure::{CONFIG, Failure, SOFTWARE, USAGE};
@@ -106,21 +111,22 @@ pub(crate) fn run(flags: Run, warnings: Vec<String>) -> Result<ExitCode, Failure
     };
     let mut env: Vec<_> = flags.env.iter().map(|(n, v)| (n.into(), v.into())).collect();
     env.extend(home.native.map(|path| ("TRIVET_NATIVE".into(), path)));
+    let title = start.app.clone();
     let settings = Settings {
         version: VERSION,
-        policy: Policy { workers, graceful_ms: ms(flags.graceful_timeout), reload: flags.reload },
         edge: EdgeSettings {
             config: serde_json::to_value(edge_config(
                 &flags,
+                &title,
                 listeners.split_at(main_listeners),
                 secure_port,
                 &trust,
-                static_folders,
+                &static_folders,
             ))
             .expect("the edge's configuration is plain data"),
             account: rustix::process::geteuid().is_root().then(account::of_edge),
-            access_log: flags.access_logfile.as_deref().map(log_target),
-            identity,
+            logs: flags.access_logfile.as_deref().map(log_target).into_iter().collect(),
+            identities: identity.into_iter().collect(),
             serves: flags
                 .static_folders
                 .iter()
@@ -128,17 +134,23 @@ pub(crate) fn run(flags: Run, warnings: Vec<String>) -> Result<ExitCode, Failure
                 .collect(),
         },
         listeners,
-        worker: WorkerSettings {
-            python,
-            boot: home.boot,
-            env,
-            account: worker_account,
-            umask: flags.umask,
-            start,
-        },
+        apps: vec![AppSettings {
+            name: title.clone(),
+            policy: Policy { workers, graceful_ms: ms(flags.graceful_timeout), reload: flags.reload },
+            worker: WorkerSettings {
+                python,
+                boot: home.boot,
+                env,
+                account: worker_account,
+                umask: flags.umask,
+                start,
+            },
+        }],
+        title,
         log,
         capture_output: flags.capture_output,
         pid_file: flags.pid.clone(),
+        reread: None,
     };
     if flags.check_config { check(settings) } else { serve(settings) }
 }
@@ -151,16 +163,20 @@ fn serve(settings: Settings) -> Result<ExitCode, Failure> {
 }
 
 fn check(settings: Settings) -> Result<ExitCode, Failure> {
-    let checked = service::check(&settings);
+    let failed = |error: service::ServiceError| Failure::new(CONFIG, error.to_string(), error.hint());
+    let checked = service::check_identities(settings.edge.identities).and_then(|()| {
+        settings.apps.iter().map(|app| Ok((app, service::check(&app.worker)?))).collect::<Result<Vec<_>, _>>()
+    });
     settings.listeners.into_iter().for_each(Listener::close);
-    match checked {
-        Ok(Checked::Good { python, app }) => {
-            eprintln!("ok: `{}` is {app}, with Python {python}", settings.worker.start.app);
-            Ok(ExitCode::SUCCESS)
+    for (app, checked) in checked.map_err(failed)? {
+        match checked {
+            Checked::Good { python, app: kind } => {
+                eprintln!("ok: `{}` is {kind}, with Python {python}", app.worker.start.app);
+            }
+            Checked::Bad { why } => return Err(Failure::new(SOFTWARE, why, "")),
         }
-        Ok(Checked::Bad { why }) => Err(Failure::new(SOFTWARE, why, "")),
-        Err(error) => Err(Failure::new(CONFIG, error.to_string(), error.hint())),
     }
+    Ok(ExitCode::SUCCESS)
 }
 
 fn ms(time: Duration) -> u64 {
@@ -299,17 +315,17 @@ fn identity(flags: &Run) -> Option<IdentityFiles> {
     Some(IdentityFiles {
         chain: flags.tls_cert.as_ref().map(absolute)?,
         key: flags.tls_key.as_ref().map(absolute)?,
-        check: |chain, key| Acceptor::new(chain, key).map(drop).map_err(|e| e.to_string()),
+        check: |chain, key| Identity::new(chain, key).map(drop).map_err(|e| e.to_string()),
     })
 }
 
-/// The folders as the edge finds them: absolute, and there.
-fn static_folders(flags: &Run) -> Result<Vec<StaticFolder>, Failure> {
-    let mut found: Vec<StaticFolder> = Vec::new();
+/// Paths and the folders as the edge finds them: absolute, and there.
+fn static_folders(flags: &Run) -> Result<Vec<(String, String)>, Failure> {
+    let mut found: Vec<(String, String)> = Vec::new();
     for (prefix, folder) in &flags.static_folders {
         let flag = format!("--static {prefix}={}", folder.display());
         let wrong = |why: String, hint: &str| Failure::new(CONFIG, format!("{why} (`{flag}`)"), hint);
-        if found.iter().any(|f| f.prefix == *prefix) {
+        if found.iter().any(|(known, _)| known == prefix) {
             return Err(wrong(format!("two folders for `{prefix}`"), "give each path once"));
         }
         let absolute = std::path::absolute(folder).unwrap_or_else(|_| folder.clone());
@@ -326,18 +342,88 @@ fn static_folders(flags: &Run) -> Result<Vec<StaticFolder>, Failure> {
                 return Err(wrong(format!("cannot find the folder: {e}"), hint));
             }
         }
-        found.push(StaticFolder { prefix: prefix.clone(), folder: text_of(&absolute)? });
+        found.push((prefix.clone(), text_of(&absolute)?));
     }
     Ok(found)
 }
 
 fn edge_config(
     flags: &Run,
+    title: &str,
     (main, redirecting): (&[Listener], &[Listener]),
     secure_port: Option<u16>,
     trust: &Trust,
-    static_folders: Vec<StaticFolder>,
+    static_folders: &[(String, String)],
 ) -> Config {
+    let app = Action::App(ToApp { app: 0, mount: String::new(), rewrite: None });
+    let port = secure_port.filter(|port| *port != 443).map_or_else(String::new, |port| format!(":{port}"));
+    let to_https = Action::Redirect { to: format!("https://{{host}}{port}{{uri}}"), status: 308 };
+    let log = flags.access_logfile.is_some().then(|| SiteLog { log: 0, statuses: Vec::new() });
+    let site = |name: &str, listeners: std::ops::Range<usize>, last: Action| Site {
+        name: name.to_owned(),
+        listeners: listeners.collect(),
+        hosts: Vec::new(),
+        identity: flags.tls_cert.is_some().then_some(0),
+        routes: routes(flags, static_folders, last),
+        error_pages: BTreeMap::new(),
+        log: log.clone(),
+    };
+    let all = main.len() + redirecting.len();
+    let mut sites = vec![site("main", 0..main.len(), app)];
+    if !redirecting.is_empty() {
+        sites.push(site("to https", main.len()..all, to_https));
+    }
+    Config {
+        server: server(flags, trust),
+        listeners: main
+            .iter()
+            .map(|l| (l, flags.tls_cert.is_some() && !l.unix))
+            .chain(redirecting.iter().map(|l| (l, false)))
+            .map(|(l, tls)| EdgeListener { name: l.name.clone(), unix: l.unix, tls })
+            .collect(),
+        logs: flags
+            .access_logfile
+            .iter()
+            .map(|file| AccessLog {
+                name: file.display().to_string(),
+                format: flags.access_logformat.clone(),
+            })
+            .collect(),
+        apps: vec![App {
+            name: title.to_owned(),
+            id: 0,
+            request_buffering: !flags.no_request_buffering,
+            timeout_ms: ms(flags.timeout),
+            queue_length_max: flags.queue_length,
+            queue_ms: ms(flags.queue_timeout),
+        }],
+        sites,
+    }
+}
+
+/// The paths that the edge answers by itself, and what is done with all others.
+fn routes(flags: &Run, static_folders: &[(String, String)], last: Action) -> Vec<Route> {
+    let route =
+        |path: String, action| Route { body_bytes_max: flags.limit_request_body, ..Route::new(path, action) };
+    let mut last = last;
+    let mut routes = Vec::new();
+    for (prefix, folder) in static_folders {
+        let at = prefix.trim_end_matches('/').to_owned();
+        let files = |otherwise| Action::Static(Static::new(folder.clone(), at.clone(), otherwise));
+        if at.is_empty() {
+            last = files(Some(Box::new(last)));
+        } else {
+            routes.push(route(format!("{at}/*"), files(None)));
+        }
+    }
+    if let Some(path) = &flags.health {
+        routes.push(route(path.clone(), Action::Health));
+    }
+    routes.push(route("/*".to_owned(), last));
+    routes
+}
+
+fn server(flags: &Run, trust: &Trust) -> Server {
     let largest = |given: u64, max: u32| if given == 0 { max } else { given.min(max.into()) as u32 };
     let default = Limits::default();
     let line = largest(flags.limit_request_line, Limits::LARGEST.request_line_bytes_max);
@@ -349,40 +435,23 @@ fn edge_config(
     let raised = line > default.request_line_bytes_max || field > default.field_bytes_max;
     let head =
         if raised { (line + 2 * field).min(Limits::LARGEST.head_bytes_max) } else { default.head_bytes_max };
-    Config {
-        listeners: main
-            .iter()
-            .map(|l| (l, flags.tls_cert.is_some() && !l.unix, None))
-            .chain(redirecting.iter().map(|l| (l, false, secure_port.or(Some(443)))))
-            .map(|(l, tls, redirect)| EdgeListener { name: l.name.clone(), unix: l.unix, tls, redirect })
-            .collect(),
+    Server {
         generation: 0,
         transport: flags.transport.into(),
         request_line_bytes_max: line,
         head_bytes_max: head,
         field_bytes_max: field,
         fields_max: largest(flags.limit_request_fields.into(), Limits::LARGEST.fields_max),
-        body_bytes_max: flags.limit_request_body,
-        request_buffering: !flags.no_request_buffering,
         spool_dir: spool_dir(),
         keep_alive_ms: ms(flags.keep_alive),
         head_ms: HEAD_MS,
-        timeout_ms: ms(flags.timeout),
-        queue_length_max: flags.queue_length,
-        queue_ms: ms(flags.queue_timeout),
         trusted_peers: match trust {
             Trust::All => None,
             Trust::These(networks) => Some(networks.clone()),
             Trust::Nobody => Some(Vec::new()),
         },
-        log_debug: flags.log_level == LogLevel::Debug,
         trust_unix: *trust != Trust::Nobody,
-        health: flags.health.clone(),
-        static_folders,
-        access_log: flags
-            .access_logfile
-            .is_some()
-            .then(|| AccessLog { format: flags.access_logformat.clone() }),
+        log_debug: flags.log_level == LogLevel::Debug,
     }
 }
 

@@ -62,11 +62,8 @@ fn read_pid(file: &Path) -> Result<u32, Failure> {
 fn table(status: &Status) -> String {
     let mut text = String::new();
     // Writing to a String cannot fail.
-    let _ = writeln!(text, "trivet {} serves `{}`, pid {}", status.version, status.app, status.pid);
+    let _ = writeln!(text, "trivet {} serves `{}`, pid {}", status.version, status.serves, status.pid);
     let _ = writeln!(text, "  at        {}", status.listeners.join(", "));
-    if let Some(python) = &status.python {
-        let _ = writeln!(text, "  python    {python}");
-    }
     let _ = writeln!(text, "  up        {}", span(status.uptime_seconds));
     let _ = writeln!(text, "  restarts  {}", status.restarts);
     let pid = status.edge.pid.map_or_else(|| "not running".to_owned(), |p| format!("pid {p}"));
@@ -80,16 +77,23 @@ fn table(status: &Status) -> String {
         }
         _ => text.push_str("            does not answer\n"),
     }
-    let _ = writeln!(text, "  workers   {} wanted, {} threads each", status.workers_wanted, status.threads);
-    for w in &status.workers {
-        let _ = writeln!(
-            text,
-            "            {} pid {} {} for {}",
-            w.worker,
-            w.pid,
-            w.state,
-            span(w.uptime_seconds)
-        );
+    for app in &status.apps {
+        let _ = writeln!(text, "  app       `{}`", app.app);
+        if app.name != app.app {
+            let _ = writeln!(text, "            named `{}`", app.name);
+        }
+        if let Some(python) = &app.python {
+            let _ = writeln!(text, "            python {python}");
+        }
+        let _ =
+            writeln!(text, "            {} workers wanted, {} threads each", app.workers_wanted, app.threads);
+        for w in status.workers.iter().filter(|w| w.app == app.name) {
+            let up = span(w.uptime_seconds);
+            let _ = writeln!(text, "            worker {} pid {} {} for {up}", w.worker, w.pid, w.state);
+        }
+    }
+    for w in status.workers.iter().filter(|w| !status.apps.iter().any(|a| a.name == w.app)) {
+        let _ = writeln!(text, "  removed   worker {} pid {} {}", w.worker, w.pid, w.state);
     }
     text
 }
@@ -106,22 +110,27 @@ fn span(seconds: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use trivet_supervise::status::{EdgeStatus, WorkerStatus};
+    use trivet_supervise::status::{AppStatus, EdgeStatus, WorkerStatus};
 
     #[test]
     fn the_table_shows_what_an_operator_asks_for() {
         let status = Status {
             version: "0.1.0".into(),
-            app: "shop:app".into(),
-            python: Some("3.11.2".into()),
+            serves: "shop:app".into(),
             pid: 7,
             uptime_seconds: 3_720,
             listeners: vec!["http://127.0.0.1:8000".into()],
-            workers_wanted: 1,
-            threads: 4,
+            apps: vec![AppStatus {
+                name: "shop:app".into(),
+                app: "shop:app".into(),
+                python: Some("3.11.2".into()),
+                workers_wanted: 1,
+                threads: 4,
+            }],
             restarts: 2,
             edge: EdgeStatus { pid: Some(8), generation: 3, report: serde_json::json!({"queued": 5}) },
             workers: vec![WorkerStatus {
+                app: "shop:app".into(),
                 worker: 4,
                 pid: 9,
                 state: "ready".into(),
@@ -133,13 +142,14 @@ mod tests {
             table(&status),
             "trivet 0.1.0 serves `shop:app`, pid 7\n  \
              at        http://127.0.0.1:8000\n  \
-             python    3.11.2\n  \
              up        1 h 2 min\n  \
              restarts  2\n  \
              edge      pid 8, generation 3\n            \
              queued 5\n  \
-             workers   1 wanted, 4 threads each\n            \
-             4 pid 9 ready for 1 min 1 s\n"
+             app       `shop:app`\n            \
+             python 3.11.2\n            \
+             1 workers wanted, 4 threads each\n            \
+             worker 4 pid 9 ready for 1 min 1 s\n"
         );
     }
 }

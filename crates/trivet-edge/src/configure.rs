@@ -1,0 +1,222 @@
+//! Taking up a configuration, at the start and in mid-flight: all of it or nothing. Requests and connections keep what
+//! they began with.
+
+use std::cell::RefCell;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use rustix::event::epoll;
+use trivet_http::h1::Limits;
+use trivet_wire::control::IdentityText;
+
+use crate::access_log::AccessLog;
+use crate::config::{self, Config};
+use crate::connection::Phase;
+use crate::edge::Edge;
+use crate::files::read_at;
+use crate::net::{LINGER_MS, Listening};
+use crate::pools::take_apps;
+use crate::route::{Hosts, Parts, Site};
+use crate::tls::{Acceptor, Identity};
+
+/// The access logs, each with its thread.
+#[derive(Debug, Default)]
+pub(crate) struct Logs(Vec<(config::AccessLog, Rc<RefCell<AccessLog>>)>);
+
+impl Logs {
+    /// Those of a configuration: logs that are there already go on.
+    fn take(&self, wanted: &[config::AccessLog], fds: Vec<OwnedFd>) -> io::Result<Self> {
+        let mut taken = Vec::new();
+        for (wanted, fd) in wanted.iter().zip(fds) {
+            let log = match self.0.iter().find(|(known, _)| known == wanted) {
+                Some((_, log)) => {
+                    log.borrow_mut().reopen(fd);
+                    log.clone()
+                }
+                None => Rc::new(RefCell::new(AccessLog::new(&wanted.format, fd)?)),
+            };
+            taken.push((wanted.clone(), log));
+        }
+        Ok(Self(taken))
+    }
+
+    /// From the next line on, other files.
+    pub(crate) fn reopen(&self, fds: impl Iterator<Item = OwnedFd>) {
+        for ((_, log), fd) in self.0.iter().zip(fds) {
+            log.borrow_mut().reopen(fd);
+        }
+    }
+
+    pub(crate) fn lost(&self) -> u64 {
+        self.0.iter().map(|(_, log)| log.borrow().lost()).sum()
+    }
+
+    pub(crate) fn finish(&self) {
+        for (_, log) in &self.0 {
+            log.borrow_mut().finish();
+        }
+    }
+
+    fn list(&self) -> Vec<Rc<RefCell<AccessLog>>> {
+        self.0.iter().map(|(_, log)| log.clone()).collect()
+    }
+}
+
+/// All of a file, whatever its position.
+fn content(file: Option<OwnedFd>) -> io::Result<Vec<u8>> {
+    let file = file.ok_or_else(|| io::Error::other("a descriptor is missing"))?;
+    let mut bytes = vec![0; rustix::fs::fstat(&file)?.st_size as usize];
+    let got = read_at(&file, &mut bytes, 0)?;
+    bytes.truncate(got);
+    Ok(bytes)
+}
+
+impl Edge {
+    /// Takes up a configuration. Descriptors: the configuration and the certificates as files, then the listeners, then
+    /// the logs. An error: everything is as it was.
+    pub(crate) fn configure(&mut self, mut fds: impl Iterator<Item = OwnedFd>) -> io::Result<()> {
+        let config: Config = serde_json::from_slice(&content(fds.next())?)?;
+        let identities = read_identities(fds.next())?;
+        let sockets: Vec<_> = fds.by_ref().take(config.listeners.len()).collect();
+        let logs: Vec<_> = fds.by_ref().take(config.logs.len()).collect();
+        if sockets.len() < config.listeners.len() || logs.len() < config.logs.len() {
+            return Err(io::Error::other("fewer descriptors than configured"));
+        }
+        let acceptors = acceptors(&config, &identities, &self.tickets)?;
+        let logs = self.logs.take(&config.logs, logs)?;
+        let server = &config.server;
+        let apps = take_apps(&mut self.pools.list, &config.apps, server.transport, server.generation);
+        let files = &mut self.net.files;
+        let log_list = logs.list();
+        let mut parts = Parts { apps: &apps, logs: &log_list, folder: &mut |options| files.folder(options) };
+        let sites: Result<Vec<_>, _> = config.sites.iter().map(|s| Site::compile(s, &mut parts)).collect();
+        let sites = match sites {
+            Ok(sites) => sites,
+            Err(e) => {
+                let old = &self.config.server;
+                take_apps(&mut self.pools.list, &self.config.apps, old.transport, old.generation);
+                return Err(io::Error::other(e));
+            }
+        };
+        let mut hosts: Vec<Hosts> = config.listeners.iter().map(|_| Hosts::default()).collect();
+        for (site, compiled) in config.sites.iter().zip(&sites) {
+            for &listener in &site.listeners {
+                if let Some(hosts) = hosts.get_mut(listener) {
+                    hosts.add(&site.hosts, compiled);
+                }
+            }
+        }
+        // Nothing can fail any more.
+        self.logs = logs;
+        self.net.limits = Limits {
+            request_line_bytes_max: server.request_line_bytes_max,
+            head_bytes_max: server.head_bytes_max,
+            fields_max: server.fields_max,
+            field_bytes_max: server.field_bytes_max,
+        };
+        self.net.server = server.clone();
+        self.listen(&config.listeners, sockets, hosts, acceptors);
+        self.config = config;
+        drop((sites, log_list));
+        self.net.files.sweep();
+        Ok(())
+    }
+
+    /// New certificates for the same sites.
+    pub(crate) fn take_identities(&mut self, file: Option<OwnedFd>) -> io::Result<()> {
+        let identities = read_identities(file)?;
+        let acceptors = acceptors(&self.config, &identities, &self.tickets)?;
+        for (l, acceptor) in self.config.listeners.iter().zip(acceptors) {
+            if let Some(listening) =
+                self.net.listeners.iter_mut().find(|open| open.socket.is_some() && open.name == l.name)
+            {
+                listening.acceptor = acceptor;
+            }
+        }
+        Ok(())
+    }
+
+    /// Listeners that stay go on as they are, new ones begin, and those that are gone take no more connections.
+    fn listen(
+        &mut self,
+        wanted: &[config::Listener],
+        sockets: Vec<OwnedFd>,
+        hosts: Vec<Hosts>,
+        acceptors: Vec<Option<Acceptor>>,
+    ) {
+        for slot in 0..self.net.listeners.len() {
+            let open = &self.net.listeners[slot];
+            if open.socket.is_none() || wanted.iter().any(|l| l.name == open.name) {
+                continue;
+            }
+            // What the kernel has accepted for us is ours to serve.
+            self.accept(slot);
+            if let Some(socket) = self.net.listeners[slot].socket.take() {
+                let _ = epoll::delete(&self.net.epoll, &socket);
+            }
+            self.part_with(|c| c == slot);
+        }
+        for (((l, socket), hosts), acceptor) in wanted.iter().zip(sockets).zip(hosts).zip(acceptors) {
+            let hosts = Rc::new(hosts);
+            if let Some(open) =
+                self.net.listeners.iter_mut().find(|open| open.socket.is_some() && open.name == l.name)
+            {
+                open.hosts = hosts;
+                open.acceptor = acceptor;
+                continue;
+            }
+            let new = Listening::new(&l.name, socket, l.unix, hosts, acceptor);
+            let connections = &self.net.connections;
+            let in_use =
+                |slot| connections.keys().any(|k| connections.get(k).is_some_and(|c| c.listener == slot));
+            let free =
+                (0..self.net.listeners.len()).find(|&i| self.net.listeners[i].socket.is_none() && !in_use(i));
+            let slot = free.unwrap_or(self.net.listeners.len());
+            match self.net.listeners.get_mut(slot) {
+                Some(place) => *place = new,
+                None => self.net.listeners.push(new),
+            }
+            self.watch_listener(slot, true);
+        }
+    }
+
+    /// Connections of these listeners end with their next answer; idle ones get a moment for a last request.
+    fn part_with(&mut self, of: impl Fn(usize) -> bool) {
+        let idle = self.net.now_ms + LINGER_MS;
+        for key in self.net.connections.keys().collect::<Vec<_>>() {
+            let Some(c) = self.net.connections.get_mut(key).filter(|c| of(c.listener)) else { continue };
+            c.close = true;
+            if c.phase == Phase::Head {
+                c.deadline_ms = c.deadline_ms.min(idle);
+            }
+        }
+    }
+}
+
+fn read_identities(file: Option<OwnedFd>) -> io::Result<Vec<Arc<Identity>>> {
+    let texts: Vec<IdentityText> = serde_json::from_slice(&content(file)?)?;
+    texts
+        .iter()
+        .map(|t| Identity::new(t.chain.as_bytes(), t.key.as_bytes()).map(Arc::new).map_err(io::Error::other))
+        .collect()
+}
+
+/// What makes each listener's connections secure.
+fn acceptors(
+    config: &Config,
+    identities: &[Arc<Identity>],
+    tickets: &crate::tls::Tickets,
+) -> io::Result<Vec<Option<Acceptor>>> {
+    let of = |index: usize, l: &config::Listener| {
+        if !l.tls {
+            return Ok(None);
+        }
+        let sites = config.sites.iter().filter(|s| s.listeners.contains(&index));
+        let named: Vec<_> =
+            sites.filter_map(|s| Some((s.hosts.as_slice(), identities.get(s.identity?)?.clone()))).collect();
+        Acceptor::new(&named, tickets).map(Some).map_err(io::Error::other)
+    };
+    config.listeners.iter().enumerate().map(|(index, l)| of(index, l)).collect()
+}
