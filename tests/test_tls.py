@@ -158,6 +158,12 @@ def test_sessions_are_resumed(start: Start, identity: tuple[Path, Path], version
         assert connection.request("GET", "/").status == 200
         assert isinstance(connection.socket, ssl.SSLSocket)
         assert connection.socket.session_reused
+    os.kill(server.edge(), signal.SIGKILL)
+    server.wait_for_log("edge is back")
+    with server.connect(tls=client, session=session) as connection:
+        assert connection.request("GET", "/").status == 200
+        assert isinstance(connection.socket, ssl.SSLSocket)
+        assert connection.socket.session_reused, "the next edge reads the tickets of the one before"
 
 
 def test_plain_http_is_told_where_it_is(start: Start, identity: tuple[Path, Path]) -> None:

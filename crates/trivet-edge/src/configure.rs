@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use rustix::event::epoll;
 use trivet_http::h1::Limits;
-use trivet_wire::control::IdentityText;
+use trivet_wire::control::{Secrets, TicketKey};
 
 use crate::access_log::AccessLog;
 use crate::config::{self, Config};
@@ -19,6 +19,7 @@ use crate::files::read_at;
 use crate::net::{LINGER_MS, Listening};
 use crate::pools::take_apps;
 use crate::route::{Hosts, Parts, Site};
+use crate::tickets::Tickets;
 use crate::tls::{Acceptor, Identity};
 
 /// The access logs, each with its thread.
@@ -78,7 +79,7 @@ impl Edge {
     /// the logs. An error: everything is as it was.
     pub(crate) fn configure(&mut self, mut fds: impl Iterator<Item = OwnedFd>) -> io::Result<()> {
         let config: Config = serde_json::from_slice(&content(fds.next())?)?;
-        let identities = read_identities(fds.next())?;
+        let (identities, ticket_keys) = read_secrets(fds.next())?;
         let sockets: Vec<_> = fds.by_ref().take(config.listeners.len()).collect();
         let logs: Vec<_> = fds.by_ref().take(config.logs.len()).collect();
         if sockets.len() < config.listeners.len() || logs.len() < config.logs.len() {
@@ -109,6 +110,7 @@ impl Edge {
             }
         }
         // Nothing can fail any more.
+        self.tickets.take(&ticket_keys);
         self.logs = logs;
         self.net.limits = Limits {
             request_line_bytes_max: server.request_line_bytes_max,
@@ -124,9 +126,9 @@ impl Edge {
         Ok(())
     }
 
-    /// New certificates for the same sites.
-    pub(crate) fn take_identities(&mut self, file: Option<OwnedFd>) -> io::Result<()> {
-        let identities = read_identities(file)?;
+    /// New certificates for the same sites, new ticket keys. Connections keep what they began with.
+    pub(crate) fn take_secrets(&mut self, file: Option<OwnedFd>) -> io::Result<()> {
+        let (identities, ticket_keys) = read_secrets(file)?;
         let acceptors = acceptors(&self.config, &identities, &self.tickets)?;
         for (l, acceptor) in self.config.listeners.iter().zip(acceptors) {
             if let Some(listening) =
@@ -135,6 +137,7 @@ impl Edge {
                 listening.acceptor = acceptor;
             }
         }
+        self.tickets.take(&ticket_keys);
         Ok(())
     }
 
@@ -195,19 +198,21 @@ impl Edge {
     }
 }
 
-fn read_identities(file: Option<OwnedFd>) -> io::Result<Vec<Arc<Identity>>> {
-    let texts: Vec<IdentityText> = serde_json::from_slice(&content(file)?)?;
-    texts
+fn read_secrets(file: Option<OwnedFd>) -> io::Result<(Vec<Arc<Identity>>, Vec<TicketKey>)> {
+    let secrets: Secrets = serde_json::from_slice(&content(file)?)?;
+    let identities = secrets
+        .identities
         .iter()
         .map(|t| Identity::new(t.chain.as_bytes(), t.key.as_bytes()).map(Arc::new).map_err(io::Error::other))
-        .collect()
+        .collect::<io::Result<_>>()?;
+    Ok((identities, secrets.ticket_keys))
 }
 
 /// What makes each listener's connections secure.
 fn acceptors(
     config: &Config,
     identities: &[Arc<Identity>],
-    tickets: &crate::tls::Tickets,
+    tickets: &Arc<Tickets>,
 ) -> io::Result<Vec<Option<Acceptor>>> {
     let of = |index: usize, l: &config::Listener| {
         if !l.tls {

@@ -3,6 +3,7 @@
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use rustix::event::{Timespec, epoll};
 use rustix::io::Errno;
@@ -21,7 +22,7 @@ use crate::log;
 use crate::net::Net;
 use crate::pipeline::{BUFFERED_BYTES_MANY, WINDOW_BYTES, WINDOW_BYTES_SCARCE};
 use crate::pools::{Pools, Seat};
-use crate::tls::{self, Tickets};
+use crate::tickets::Tickets;
 
 const EVENTS: usize = 512;
 const TICK_MS: u64 = 250;
@@ -45,7 +46,7 @@ pub(crate) struct Edge {
     pub(crate) net: Net,
     pub(crate) pools: Pools,
     pub(crate) logs: Logs,
-    pub(crate) tickets: Tickets,
+    pub(crate) tickets: Arc<Tickets>,
     /// As it was taken up last.
     pub(crate) config: Config,
     control: Channel,
@@ -72,7 +73,7 @@ pub(crate) fn serve(control: Channel) -> io::Result<ExitCode> {
         net: Net::new(nothing.server.clone(), epoll),
         pools: Pools::default(),
         logs: Logs::default(),
-        tickets: tls::tickets().map_err(io::Error::other)?,
+        tickets: Tickets::new(),
         config: nothing,
         control,
         scratch: vec![0; SCRATCH_BYTES],
@@ -808,11 +809,11 @@ impl Edge {
                     }
                 }
                 ToEdge::ReopenLogs => self.logs.reopen(fds.by_ref()),
-                ToEdge::Identities => match self.take_identities(fds.next()) {
-                    // Connections keep the one that they began with.
-                    Ok(()) => {}
-                    Err(e) => log::error("a new certificate cannot be used", &[("error", &e)]),
-                },
+                ToEdge::Secrets => {
+                    if let Err(e) = self.take_secrets(fds.next()) {
+                        log::error("a new certificate cannot be used", &[("error", &e)]);
+                    }
+                }
                 ToEdge::Drain { within_ms } => self.drain(within_ms),
                 ToEdge::Status => self.tell(&FromEdge::Status(self.status())),
             }

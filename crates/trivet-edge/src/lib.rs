@@ -22,6 +22,7 @@ pub mod route;
 mod spool;
 mod static_files;
 mod table;
+mod tickets;
 pub mod tls;
 
 use std::os::fd::OwnedFd;

@@ -7,9 +7,11 @@ use std::sync::Arc;
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::server::{ClientHello, ProducesTickets, ResolvesServerCert};
+use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use rustls::{ServerConfig, ServerConnection};
+
+use crate::tickets::Tickets;
 
 /// What a client gets that speaks plain HTTP to this port: the head up to the fields of every answer, and the rest.
 pub(crate) const PLAIN_HTTP: (&[u8], &[u8]) = (
@@ -57,13 +59,6 @@ impl Identity {
     }
 }
 
-/// What lets a client come back without a whole handshake; the same for all listeners, whatever the configuration.
-pub(crate) type Tickets = Arc<dyn ProducesTickets>;
-
-pub(crate) fn tickets() -> Result<Tickets, rustls::Error> {
-    aws_lc_rs::Ticketer::new()
-}
-
 /// Chooses the certificate by the name that the client asks for.
 #[derive(Debug)]
 struct ByName {
@@ -92,7 +87,7 @@ impl Acceptor {
     /// Each certificate with the hosts that it is for; the one for no host is for all others, else the first.
     pub(crate) fn new(
         named: &[(&[String], Arc<Identity>)],
-        tickets: &Tickets,
+        tickets: &Arc<Tickets>,
     ) -> Result<Self, rustls::Error> {
         let all_others = named.iter().find(|(hosts, _)| hosts.is_empty()).or(named.first());
         let mut by_name = ByName {

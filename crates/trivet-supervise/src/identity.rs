@@ -7,7 +7,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{MemfdFlags, SealFlags};
-use trivet_wire::control::IdentityText;
+use trivet_wire::control::{IdentityText, Secrets, TICKET_KEY_SECONDS, TicketKey};
 
 use crate::machine::Millis;
 use crate::plain;
@@ -36,6 +36,8 @@ pub enum IdentityError {
     Large(PathBuf),
     #[error("`{}` and `{}`: {why}", chain.display(), key.display())]
     Bad { chain: PathBuf, key: PathBuf, why: String },
+    #[error("`{}` has fewer than 48 bytes: that is no key for session tickets", .0.display())]
+    Short(PathBuf),
     #[error("cannot keep the certificate and key in memory: {}", plain(.0))]
     Memory(#[from] io::Error),
 }
@@ -58,6 +60,64 @@ pub(crate) struct Identities {
     checked_at: Millis,
 }
 
+/// The keys of session tickets: changed by time, or those of a file.
+#[derive(Debug)]
+pub(crate) struct TicketKeys {
+    file: Option<PathBuf>,
+    keys: Vec<TicketKey>,
+    changed_at: Millis,
+}
+
+impl TicketKeys {
+    pub(crate) fn new(file: Option<PathBuf>, now: Millis) -> Result<Self, IdentityError> {
+        let mut keys = Self { file, keys: Vec::new(), changed_at: now };
+        keys.renew()?;
+        Ok(keys)
+    }
+
+    pub(crate) fn next_change(&self) -> Millis {
+        self.changed_at + u64::from(TICKET_KEY_SECONDS) * 1000
+    }
+
+    /// Makes a new key if it is time, and drops the one before the last; whether it did.
+    pub(crate) fn look(&mut self, now: Millis) -> bool {
+        if now < self.next_change() {
+            return false;
+        }
+        self.changed_at = now;
+        self.renew().is_ok()
+    }
+
+    fn renew(&mut self) -> Result<(), IdentityError> {
+        let mut new = TicketKey { name: [0; 16], key: [0; 32] };
+        match &self.file {
+            Some(path) => {
+                let bytes = read(path)?;
+                let bytes = bytes.first_chunk::<48>().ok_or_else(|| IdentityError::Short(path.clone()))?;
+                new.name.copy_from_slice(&bytes[..16]);
+                new.key.copy_from_slice(&bytes[16..]);
+            }
+            None => {
+                random(&mut new.name)?;
+                random(&mut new.key)?;
+            }
+        }
+        if self.keys.first().is_none_or(|first| first.name != new.name) {
+            self.keys.insert(0, new);
+            self.keys.truncate(2);
+        }
+        Ok(())
+    }
+}
+
+fn random(bytes: &mut [u8]) -> io::Result<()> {
+    let mut at = 0;
+    while at < bytes.len() {
+        at += rustix::rand::getrandom(&mut bytes[at..], rustix::rand::GetRandomFlags::empty())?;
+    }
+    Ok(())
+}
+
 impl Identities {
     pub(crate) fn load(files: Vec<IdentityFiles>, now: Millis) -> Result<Self, IdentityError> {
         let load = |files: IdentityFiles| {
@@ -69,9 +129,9 @@ impl Identities {
     }
 
     /// A file with all of them, for an edge.
-    pub(crate) fn file(&self) -> io::Result<OwnedFd> {
-        let texts: Vec<_> = self.list.iter().map(|i| &i.text).collect();
-        sealed(&serde_json::to_vec(&texts)?)
+    pub(crate) fn file(&self, tickets: &TicketKeys) -> io::Result<OwnedFd> {
+        let identities = self.list.iter().map(|i| i.text.clone()).collect();
+        sealed(&serde_json::to_vec(&Secrets { identities, ticket_keys: tickets.keys.clone() })?)
     }
 
     /// `None`: there is nothing to look at.
@@ -152,12 +212,42 @@ mod tests {
     }
 
     fn chain_of(identities: &Identities) -> String {
-        let file = identities.file().unwrap();
-        let mut bytes = [0; 256];
+        let file = identities.file(&TicketKeys::new(None, 0).unwrap()).unwrap();
+        let mut bytes = [0; 4096];
         let n = rustix::io::pread(&file, &mut bytes[..], 0).unwrap();
         assert!(rustix::io::pwrite(&file, b"x", 0).is_err(), "nobody writes to it");
-        let texts: Vec<IdentityText> = serde_json::from_slice(&bytes[..n]).unwrap();
-        texts[0].chain.clone()
+        let secrets: Secrets = serde_json::from_slice(&bytes[..n]).unwrap();
+        secrets.identities[0].chain.clone()
+    }
+
+    #[test]
+    fn ticket_keys_change_by_time_and_the_one_before_still_counts() {
+        let mut keys = TicketKeys::new(None, 0).unwrap();
+        let names = |keys: &TicketKeys| keys.keys.iter().map(|k| k.name).collect::<Vec<_>>();
+        let first = names(&keys);
+        assert!(!keys.look(keys.next_change() - 1));
+        assert!(keys.look(keys.next_change()));
+        let second = names(&keys);
+        assert_eq!((second.len(), second[1]), (2, first[0]));
+        assert!(keys.look(keys.next_change()));
+        assert!(names(&keys).len() == 2 && !names(&keys).contains(&first[0]));
+    }
+
+    #[test]
+    fn ticket_keys_of_a_file_are_the_same_after_a_restart() {
+        let path = std::env::temp_dir().join(format!("trivet-tickets-{}", std::process::id()));
+        std::fs::write(&path, [7; 48]).unwrap();
+        let mut keys = TicketKeys::new(Some(path.clone()), 0).unwrap();
+        let again = TicketKeys::new(Some(path.clone()), 0).unwrap();
+        assert_eq!(keys.keys[0].key, again.keys[0].key);
+        keys.look(keys.next_change());
+        assert_eq!(keys.keys.len(), 1, "the file has not changed");
+        std::fs::write(&path, [8; 60]).unwrap();
+        keys.look(keys.next_change());
+        assert_eq!(keys.keys.len(), 2);
+        std::fs::write(&path, [8; 47]).unwrap();
+        assert!(matches!(TicketKeys::new(Some(path.clone()), 0), Err(IdentityError::Short(_))));
+        std::fs::remove_file(path).unwrap();
     }
 
     #[test]

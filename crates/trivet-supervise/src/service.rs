@@ -16,7 +16,7 @@ use trivet_wire::channel::Channel;
 use trivet_wire::control::{FromEdge, FromWorker, ToEdge, ToWorker, WorkerStart};
 
 use self::reload::{Pending, Waiting};
-use crate::identity::{Identities, IdentityError, IdentityFiles};
+use crate::identity::{Identities, IdentityError, IdentityFiles, TicketKeys};
 use crate::link::Link;
 use crate::listen::{Bind, Listener};
 use crate::log::{Level, Log, append};
@@ -47,6 +47,8 @@ pub struct EdgeSettings {
     pub logs: Vec<LogTarget>,
     /// The certificates that its sites name by their place.
     pub identities: Vec<IdentityFiles>,
+    /// 48 random bytes; else the keys of session tickets are made here, and change.
+    pub ticket_key: Option<PathBuf>,
     /// Lines for the start about what the edge serves besides the apps.
     pub serves: Vec<String>,
 }
@@ -178,6 +180,7 @@ struct Service {
     lines: Option<(std::fs::File, OwnedFd)>,
     access_logs: Vec<OwnedFd>,
     identities: Identities,
+    tickets: TicketKeys,
     control: Option<Control>,
     status_asked: bool,
     revision: u32,
@@ -197,6 +200,7 @@ pub fn run(settings: Settings) -> Result<u8, ServiceError> {
     let descriptors = process::raise_descriptor_limit();
     let access_logs = open_access_logs(&settings.edge.logs)?;
     let identities = Identities::load(settings.edge.identities.clone(), now())?;
+    let tickets = TicketKeys::new(settings.edge.ticket_key.clone(), now())?;
     let pid_file = settings.pid_file.as_deref().map(PidFile::create).transpose()?;
     let lines = match settings.log.file() {
         Some(_) => {
@@ -239,6 +243,7 @@ pub fn run(settings: Settings) -> Result<u8, ServiceError> {
         lines,
         access_logs,
         identities,
+        tickets,
         control,
         status_asked: false,
         revision: 0,
@@ -298,7 +303,9 @@ impl Service {
         let at = now();
         let control = self.control.as_ref().and_then(Control::deadline);
         let identities = self.identities.next_check();
-        let deadline = self.machine.deadline(at).into_iter().chain(control).chain(identities).min();
+        let tickets = identities.map(|_| self.tickets.next_change());
+        let deadlines = self.machine.deadline(at).into_iter().chain(control).chain(identities).chain(tickets);
+        let deadline = deadlines.min();
         let timeout = deadline.map(|d| {
             // Rounded up: a tick just before the deadline would find nothing to do.
             let ms = d.saturating_sub(at) + 1;
@@ -564,20 +571,22 @@ impl Service {
     fn look_at_identities(&mut self, at_once: bool) {
         let looked = self.identities.look(now(), at_once);
         let some = looked.iter().any(Result::is_ok);
+        let tickets = self.tickets.look(now());
         for error in looked.into_iter().filter_map(Result::err) {
             let fields = [("error", error.to_string())];
             self.log(Level::Error, "the new certificate is not taken; going on with the old one", &fields);
         }
-        if some {
-            match self.identities.file() {
-                Ok(fd) => {
-                    self.tell_edge(&ToEdge::Identities, vec![fd]);
-                    self.log(Level::Info, "a new certificate is in use", &[]);
-                }
+        if some || tickets {
+            match self.identities.file(&self.tickets) {
+                Ok(fd) => drop(self.tell_edge(&ToEdge::Secrets, vec![fd])),
                 Err(error) => {
                     self.log(Level::Error, "cannot pass a new certificate on", &[("error", plain(&error))]);
+                    return;
                 }
             }
+        }
+        if some {
+            self.log(Level::Info, "a new certificate is in use", &[]);
         }
     }
 
@@ -718,7 +727,15 @@ impl Service {
         let mut config = self.settings.edge.config.clone();
         config["server"]["generation"] = generation.into();
         let sent = sockets
-            .and_then(|sockets| reload::edge_fds(&config, &ids, &self.identities, sockets, &self.access_logs))
+            .and_then(|sockets| {
+                reload::edge_fds(
+                    &config,
+                    &ids,
+                    self.identities.file(&self.tickets),
+                    sockets,
+                    &self.access_logs,
+                )
+            })
             .and_then(|fds| link.send(&ToEdge::Configure { revision: 0 }, fds));
         if let Err(error) = sent {
             // It ends when it finds its channel closed; its death is told in the usual way.

@@ -12,7 +12,7 @@ pub const CHANNEL_FD: i32 = 3;
 #[derive(Debug, Serialize, Deserialize)]
 pub enum ToEdge {
     /// The configuration, as first message and whenever it has changed. Descriptors: files with the configuration and
-    /// with the certificates (both JSON), the listeners in its order, the access logs in its order. Each but the first
+    /// with [`Secrets`] (both JSON), the listeners in its order, the access logs in its order. Each but the first
     /// is answered by [`FromEdge::Configured`].
     Configure { revision: u32 },
     /// A worker of an app is ready. Descriptor: the channel to it.
@@ -23,8 +23,8 @@ pub enum ToEdge {
     Gone { worker: u32 },
     /// Descriptors: the access logs, opened anew.
     ReopenLogs,
-    /// Descriptor: a file with the certificates, in the order of those before.
-    Identities,
+    /// Descriptor: a file with [`Secrets`], the certificates in the order of those before.
+    Secrets,
     /// Finish within this time and say [`FromEdge::Drained`].
     Drain { within_ms: u64 },
     /// Asks for [`FromEdge::Status`].
@@ -143,6 +143,31 @@ pub struct Attached {
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Free {
     pub free: u16,
+}
+
+/// Ticket keys are changed so often, and good for as long again.
+pub const TICKET_KEY_SECONDS: u32 = 12 * 60 * 60;
+
+/// What the edge may know and nobody else.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Secrets {
+    /// By their place in the configuration.
+    pub identities: Vec<IdentityText>,
+    /// The first makes session tickets, all of them read them.
+    pub ticket_keys: Vec<TicketKey>,
+}
+
+/// A key for session tickets and the name that it has in them.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct TicketKey {
+    pub name: [u8; 16],
+    pub key: [u8; 32],
+}
+
+impl std::fmt::Debug for TicketKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("TicketKey").field("name", &self.name).finish_non_exhaustive()
+    }
 }
 
 /// A certificate chain and its key, both PEM, as the supervisor passes them to the edge.

@@ -127,6 +127,7 @@ pub(crate) fn run(flags: Run, warnings: Vec<String>) -> Result<ExitCode, Failure
             account: rustix::process::geteuid().is_root().then(account::of_edge),
             logs: flags.access_logfile.as_deref().map(log_target).into_iter().collect(),
             identities: identity.into_iter().collect(),
+            ticket_key: None,
             serves: flags
                 .static_folders
                 .iter()

@@ -141,8 +141,8 @@ impl Service {
             })
             .collect();
         let config = &pending.next.edge.config;
-        let fds = sockets
-            .and_then(|sockets| edge_fds(config, &pending.ids, &pending.identities, sockets, &pending.logs));
+        let secrets = pending.identities.file(&self.tickets);
+        let fds = sockets.and_then(|sockets| edge_fds(config, &pending.ids, secrets, sockets, &pending.logs));
         match fds {
             Ok(fds) => {
                 let revision = pending.revision;
@@ -256,7 +256,7 @@ impl Service {
 pub(super) fn edge_fds(
     config: &Value,
     ids: &[u32],
-    identities: &Identities,
+    secrets: io::Result<OwnedFd>,
     sockets: Vec<OwnedFd>,
     logs: &[OwnedFd],
 ) -> io::Result<Vec<OwnedFd>> {
@@ -264,7 +264,7 @@ pub(super) fn edge_fds(
     for (app, id) in config["apps"].as_array_mut().into_iter().flatten().zip(ids) {
         app["id"] = (*id).into();
     }
-    let mut fds = vec![sealed(&serde_json::to_vec(&config)?)?, identities.file()?];
+    let mut fds = vec![sealed(&serde_json::to_vec(&config)?)?, secrets?];
     fds.extend(sockets);
     for log in logs {
         fds.push(log.try_clone()?);

@@ -1,0 +1,116 @@
+//! Session tickets (RFC 5077, RFC 8446 §4.6.1): what lets a client come back without a whole handshake. The keys are the
+//! supervisor's, so that they are the same for every edge, and outlive it.
+
+use std::sync::{Arc, PoisonError, RwLock};
+
+use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
+use aws_lc_rs::rand;
+use rustls::server::ProducesTickets;
+use trivet_wire::control::{TICKET_KEY_SECONDS, TicketKey};
+
+const NAME_BYTES: usize = 16;
+
+#[derive(Debug)]
+struct Key {
+    name: [u8; NAME_BYTES],
+    key: LessSafeKey,
+}
+
+/// All listeners' tickets. The first key makes them; with all of them they are read.
+#[derive(Debug, Default)]
+pub(crate) struct Tickets(RwLock<Vec<Key>>);
+
+impl Tickets {
+    pub(crate) fn new() -> Arc<Self> {
+        Arc::default()
+    }
+
+    /// From now on these keys.
+    pub(crate) fn take(&self, keys: &[TicketKey]) {
+        let keys = keys
+            .iter()
+            .filter_map(|k| {
+                let key = UnboundKey::new(&AES_256_GCM, &k.key).ok()?;
+                Some(Key { name: k.name, key: LessSafeKey::new(key) })
+            })
+            .collect();
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = keys;
+    }
+}
+
+impl ProducesTickets for Tickets {
+    fn enabled(&self) -> bool {
+        !self.0.read().unwrap_or_else(PoisonError::into_inner).is_empty()
+    }
+
+    fn lifetime(&self) -> u32 {
+        // A ticket that was made with a key just before its change is good as long as the next key is.
+        TICKET_KEY_SECONDS
+    }
+
+    fn encrypt(&self, plain: &[u8]) -> Option<Vec<u8>> {
+        let keys = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let Key { name, key } = keys.first()?;
+        let mut nonce = [0; NONCE_LEN];
+        rand::fill(&mut nonce).ok()?;
+        let mut ticket = [&name[..], &nonce[..], plain].concat();
+        let tag = key
+            .seal_in_place_separate_tag(
+                Nonce::assume_unique_for_key(nonce),
+                Aad::from(name),
+                &mut ticket[NAME_BYTES + NONCE_LEN..],
+            )
+            .ok()?;
+        ticket.extend_from_slice(tag.as_ref());
+        Some(ticket)
+    }
+
+    fn decrypt(&self, ticket: &[u8]) -> Option<Vec<u8>> {
+        let (name, rest) = ticket.split_at_checked(NAME_BYTES)?;
+        let (nonce, sealed) = rest.split_at_checked(NONCE_LEN)?;
+        let keys = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let Key { name, key } = keys.iter().find(|k| k.name == *name)?;
+        let mut plain = sealed.to_vec();
+        let nonce = Nonce::try_assume_unique_for_key(nonce).ok()?;
+        let bytes = key.open_in_place(nonce, Aad::from(name), &mut plain).ok()?.len();
+        plain.truncate(bytes);
+        Some(plain)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(n: u8) -> TicketKey {
+        TicketKey { name: [n; 16], key: [n; 32] }
+    }
+
+    #[test]
+    fn a_ticket_is_read_as_long_as_its_key_is_there() {
+        let tickets = Tickets::new();
+        assert!(!tickets.enabled());
+        tickets.take(&[key(1)]);
+        let ticket = tickets.encrypt(b"state").unwrap();
+        assert_ne!(tickets.encrypt(b"state").unwrap(), ticket, "no two are alike");
+        let other_edge = Tickets::new();
+        other_edge.take(&[key(2), key(1)]);
+        assert_eq!(other_edge.decrypt(&ticket).as_deref(), Some(&b"state"[..]));
+        other_edge.take(&[key(3), key(2)]);
+        assert_eq!(other_edge.decrypt(&ticket), None);
+    }
+
+    #[test]
+    fn a_ticket_that_was_touched_is_refused() {
+        let tickets = Tickets::new();
+        tickets.take(&[key(1)]);
+        let ticket = tickets.encrypt(b"state").unwrap();
+        for at in 0..ticket.len() {
+            let mut touched = ticket.clone();
+            touched[at] ^= 1;
+            assert_eq!(tickets.decrypt(&touched), None, "byte {at}");
+            assert_eq!(tickets.decrypt(&ticket[..at]), None, "{at} bytes");
+        }
+        assert_eq!(tickets.decrypt(&[]), None);
+    }
+}
