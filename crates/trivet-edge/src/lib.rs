@@ -10,6 +10,7 @@ mod exchange;
 mod files;
 mod listen;
 mod log;
+pub mod model;
 mod net;
 mod pipeline;
 mod receive;

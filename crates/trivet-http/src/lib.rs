@@ -11,4 +11,6 @@ pub mod h1;
 pub mod media;
 pub mod path;
 pub mod range;
+pub mod rule;
+pub mod template;
 pub mod uri;
