@@ -1,5 +1,7 @@
 //! The binary: command line, wiring of the processes.
 
+mod check;
+mod config;
 mod failure;
 mod flags;
 mod gunicorn;
@@ -18,7 +20,7 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory as _, FromArgMatches as _};
 
 use crate::failure::{Failure, SOFTWARE, USAGE};
-use crate::flags::{Cli, Command, Run};
+use crate::flags::{Cli, Command, ReloadArgs, Run};
 
 fn main() -> ExitCode {
     let args: Vec<OsString> = std::env::args_os().collect();
@@ -57,6 +59,9 @@ fn dispatch(args: Vec<OsString>) -> Result<ExitCode, Failure> {
     };
     match cli.command {
         Command::Run(flags) => run::run(*flags, warnings),
+        Command::Serve(args) => run::serve_file(check::load(args.file.as_deref())?),
+        Command::Check(args) => check::run(&args),
+        Command::Reload(args) => reload(&args),
         Command::Status(args) => {
             let text = show::show(&args)?;
             std::io::stdout()
@@ -65,6 +70,10 @@ fn dispatch(args: Vec<OsString>) -> Result<ExitCode, Failure> {
             Ok(ExitCode::SUCCESS)
         }
     }
+}
+
+fn reload(_args: &ReloadArgs) -> Result<ExitCode, Failure> {
+    Err(Failure::new(SOFTWARE, "`trivet reload` is not there yet", "send SIGHUP to the supervisor"))
 }
 
 /// The decided command line and lines of warning; `None`: help or version was asked for and is printed.
@@ -185,7 +194,7 @@ mod tests {
         let (cli, warnings) = parse(args, earlier)?.expect("no help asked for");
         match cli.command {
             Command::Run(run) => Ok((*run, warnings)),
-            Command::Status(_) => panic!("no `run`"),
+            _ => panic!("no `run`"),
         }
     }
 

@@ -17,6 +17,7 @@ use trivet_supervise::process::inherit;
 use trivet_supervise::service::{self, Checked, EdgeSettings, LogTarget, Settings, WorkerSettings};
 use trivet_wire::control::WorkerStart;
 
+use crate::config::Decided;
 use crate::failure::{CONFIG, Failure, SOFTWARE, USAGE};
 use crate::flags::{LogLevel, Run};
 use crate::python;
@@ -24,8 +25,8 @@ use crate::values::{self, Trust};
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// A request head must be whole within this time (H13).
-const HEAD_MS: u64 = 10_000;
-const TRUSTED_DEFAULT: &str = "127.0.0.1,::1";
+pub(crate) const HEAD_MS: u64 = 10_000;
+pub(crate) const TRUSTED_DEFAULT: &str = "127.0.0.1,::1";
 
 /// Does what the flags say. `warnings`: lines about flags that have no effect.
 pub(crate) fn run(flags: Run, warnings: Vec<String>) -> Result<ExitCode, Failure> {
@@ -143,6 +144,11 @@ pub(crate) fn run(flags: Run, warnings: Vec<String>) -> Result<ExitCode, Failure
     if flags.check_config { check(settings) } else { serve(settings) }
 }
 
+/// Serves what a configuration file says.
+pub(crate) fn serve_file(_decided: Decided) -> Result<ExitCode, Failure> {
+    Err(Failure::new(SOFTWARE, "`trivet serve` is not wired yet", "use `trivet run`"))
+}
+
 fn serve(settings: Settings) -> Result<ExitCode, Failure> {
     match service::run(settings) {
         Ok(code) => Ok(ExitCode::from(code)),
@@ -179,7 +185,7 @@ fn no_app() -> Failure {
 }
 
 /// Finds what cannot be right before any process is started.
-fn check_app_syntax(app: &str) -> Result<(), Failure> {
+pub(crate) fn check_app_syntax(app: &str) -> Result<(), Failure> {
     let module = app.split(':').next().unwrap_or(app);
     let stem = module.strip_suffix(".py");
     if stem.is_some() || module.contains('/') {
@@ -287,7 +293,7 @@ fn worker_account(flags: &Run, warnings: &mut Vec<String>) -> Result<Option<Acco
     Err(Failure::new(CONFIG, message, "start as root, or leave `--user` and `--group` out"))
 }
 
-fn spool_dir() -> String {
+pub(crate) fn spool_dir() -> String {
     // Not /tmp, which is memory on many systems.
     let named = std::env::var("TMPDIR").ok().filter(|d| Path::new(d).is_absolute());
     named.unwrap_or_else(|| if Path::new("/var/tmp").is_dir() { "/var/tmp".into() } else { "/tmp".into() })
