@@ -28,9 +28,11 @@ pub(crate) fn explain(config: &edge::Config, question: &Question<'_>) -> Result<
     let rest = rest.split('#').next().unwrap_or_default();
     let (authority, target) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
     let raw = target.split('?').next().unwrap_or_default();
-    let (host, port) = match authority.rsplit_once(':') {
-        Some((host, port)) if !port.is_empty() && port.bytes().all(|b| b.is_ascii_digit()) => (host, port),
-        _ => (authority, if tls { "443" } else { "80" }),
+    let (host, port, given) = match authority.rsplit_once(':') {
+        Some((host, port)) if !port.is_empty() && port.bytes().all(|b| b.is_ascii_digit()) => {
+            (host, port, true)
+        }
+        _ => (authority, if tls { "443" } else { "80" }, false),
     };
     let host = host.to_ascii_lowercase();
     if host.is_empty() {
@@ -43,10 +45,14 @@ pub(crate) fn explain(config: &edge::Config, question: &Question<'_>) -> Result<
         let scheme = if tls { "https" } else { "http" };
         return Err((
             format!("no site listens for {scheme} at port {port}"),
-            format!(
-                "there are {}; a port may stand in the address: `{scheme}://{host}:8000/`",
-                all.join(", ")
-            ),
+            if given {
+                format!("the sites listen at {}", all.join(", "))
+            } else {
+                format!(
+                    "the sites listen at {}: write the port, as in `{scheme}://{host}:8000/`",
+                    all.join(", ")
+                )
+            },
         ));
     }
     let mut path = String::new();

@@ -279,6 +279,7 @@ fn routes_of(
     let decided: Vec<edge::Route> = routes.iter().map(|r| r.route.clone()).collect();
     let spans: Vec<Span> = routes.iter().map(|r| r.span.clone()).collect();
     ties::routes(&decided, &spans, reading);
+    ties::unreached(&decided, &spans, reading);
     routes
 }
 

@@ -433,3 +433,31 @@ fn the_more_specific_route_is_explained() {
     assert!(told("/x", "GET", &[]).is_err());
     std::fs::remove_dir_all(folder).unwrap();
 }
+
+/// The TOML of a page, block by block.
+fn blocks(page: &str) -> Vec<String> {
+    let text = std::fs::read_to_string(source("../../docs/guide").join(page)).unwrap();
+    text.split("```toml\n").skip(1).map(|b| b.split("```").next().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn the_guide_is_true() {
+    let folder = folder("guide");
+    for text in blocks("configuration.md") {
+        let told = told(&folder, &text);
+        for wrong in ["unknown key", "not TOML", "must be", "route does nothing", "neither is more specific"]
+        {
+            assert!(!told.contains(wrong), "{told}\n{text}");
+        }
+    }
+    std::fs::remove_dir_all(folder).unwrap();
+}
+
+#[test]
+fn the_file_beside_nginxs_is_the_example() {
+    let (folder, text) = example("nginx");
+    let written = format!("[server]\nlog-level = \"info\"\n{}", blocks("from-nginx.md")[0]);
+    let (of_page, of_example) = (read(&folder, &written).unwrap(), read(&folder, &text).unwrap());
+    assert_eq!((of_page.edge, of_page.apps), (of_example.edge, of_example.apps));
+    std::fs::remove_dir_all(folder).unwrap();
+}

@@ -34,6 +34,36 @@ pub(crate) fn routes(routes: &[edge::Route], spans: &[Span], reading: &mut Readi
     }
 }
 
+/// Routes that never win, because another one that has all their paths always comes before.
+pub(crate) fn unreached(routes: &[edge::Route], spans: &[Span], reading: &mut Reading) {
+    for (i, route) in routes.iter().enumerate() {
+        let Ok(rule @ PathRule::Pattern(_)) = PathRule::parse(&route.path) else { continue };
+        let literal = route.path.split('*').next().unwrap_or_default();
+        let before = routes.iter().enumerate().find(|(_, other)| {
+            let unconditional = other.methods.is_empty() && other.headers.is_empty();
+            unconditional
+                && other.internal == route.internal
+                && PathRule::parse(&other.path).is_ok_and(|wider| match &wider {
+                    PathRule::Prefix(prefix) => {
+                        wider.rank() < rule.rank()
+                            && literal.strip_prefix(&**prefix).is_some_and(|rest| rest.starts_with('/'))
+                    }
+                    _ => false,
+                })
+        });
+        if let Some((at, wider)) = before {
+            let message = format!("`{}` never wins: a prefix comes before a pattern", route.path);
+            let place = reading.line_of(&spans[at]);
+            let hint = format!(
+                "all its paths go to `{}` {place}: write it as a prefix or an exact path, or give that one `methods` \
+                 or `headers`",
+                wider.path
+            );
+            reading.warn(&spans[i], message, hint);
+        }
+    }
+}
+
 /// Whether something other than the path says which of two routes a request is for.
 fn are_apart(a: &edge::Route, b: &edge::Route) -> bool {
     let methods_differ = a.methods.is_empty() != b.methods.is_empty()

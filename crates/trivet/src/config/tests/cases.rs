@@ -1004,6 +1004,17 @@ route = [
 "#,
     ),
     (
+        "a pattern that never wins",
+        r#"[app.shop]
+wsgi = "shop:app"
+[site.main]
+route = [
+  { path = "/*", app = "shop" },
+  { path = "/**/*.php", respond = 404 },
+]
+"#,
+    ),
+    (
         "health at a path of a route",
         r#"[app.shop]
 wsgi = "shop:app"
