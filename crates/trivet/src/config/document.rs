@@ -100,9 +100,15 @@ fn syntax(text: &str, span: Span, message: &str) -> Wrong {
     }
     let (message, hint) = if message.starts_with("invalid basic string, expected `\"`") {
         ("a text without its closing quote", "close it with `\"`".to_owned())
-    } else if bare && !value.contains(['"', '\'']) && !matches!(value, "true" | "false") {
-        let bare = value.split('#').next().unwrap_or_default().trim_end_matches([' ', ',']);
+    } else if message.starts_with("string values must be quoted")
+        || bare && !value.contains(['"', '\'']) && !matches!(value, "true" | "false")
+    {
+        let from_here = text.get(span.start..).unwrap_or_default();
+        let ends = |c: char| c.is_whitespace() || matches!(c, ',' | '}' | ']' | '#');
+        let bare = from_here.split(ends).next().unwrap_or_default();
         ("a text without quotes", format!("text stands in quotes: \"{bare}\""))
+    } else if message.starts_with("missing comma") {
+        ("a comma is missing", "write one between this and what is before it".to_owned())
     } else if line.trim_start().starts_with('[') && !line.contains(']') {
         (message, "a table begins with its name in brackets: [app.shop]".to_owned())
     } else if !line.contains('=') && !line.trim().is_empty() {

@@ -1,7 +1,7 @@
 //! Whether a document has the shape that the list of keys says: known keys, fit values, nothing missing.
 
 use super::document::{Entry, Node, Span, Value};
-use super::keys::{Default, Key, Kind, Table};
+use super::keys::{self, Default, Key, Kind, Table};
 use super::problem::similar;
 use super::section::Reading;
 use crate::values;
@@ -15,11 +15,38 @@ pub(crate) fn table(table: &'static Table, entries: &[Entry], span: &Span, readi
         }
     }
     for key in table.keys {
-        if matches!(key.default, Default::Required) && entries.iter().all(|e| e.name != key.name) {
+        let misspelt = |e: &Entry| table.key(&e.name).is_none() && meant(table, &e.name) == Some(key.name);
+        if matches!(key.default, Default::Required)
+            && entries.iter().all(|e| e.name != key.name && !misspelt(e))
+        {
             let message = format!("`{}` is missing", key.name);
             reading.error(span, message, format!("write it as `{}`", example(key)));
         }
     }
+}
+
+/// What other servers and their users call it.
+const ELSEWHERE: [(&str, &str); 12] = [
+    ("bind", "listen"),
+    ("address", "listen"),
+    ("server-name", "hosts"),
+    ("domain", "hosts"),
+    ("domains", "hosts"),
+    ("chdir", "folder"),
+    ("root", "static"),
+    ("alias", "static"),
+    ("return", "respond"),
+    ("location", "path"),
+    ("module", "wsgi"),
+    ("max-body-size", "request-body-max"),
+];
+
+/// The key of the table that somebody had in mind.
+fn meant(table: &'static Table, name: &str) -> Option<&'static str> {
+    let known = || table.keys.iter().filter(|key| !key.hidden).map(|key| key.name);
+    let plain = name.to_lowercase().replace('_', "-");
+    let other = ELSEWHERE.iter().find(|(theirs, _)| *theirs == plain).map(|(_, ours)| *ours);
+    other.filter(|ours| known().any(|k| k == *ours)).or_else(|| similar(name, known()))
 }
 
 fn unknown(table: &'static Table, entry: &Entry, reading: &mut Reading) {
@@ -29,9 +56,16 @@ fn unknown(table: &'static Table, entry: &Entry, reading: &mut Reading) {
         return;
     }
     let known = || table.keys.iter().filter(|key| !key.hidden).map(|key| key.name);
-    let hint = match similar(name, known()) {
-        Some(key) => format!("did you mean `{key}`?"),
-        None => format!("known here: {}", known().map(|k| format!("`{k}`")).collect::<Vec<_>>().join(", ")),
+    let outer = [&keys::SERVER, &keys::APP, &keys::SITE, &keys::ROUTE];
+    let is_outer = table.title == keys::FILE.title || outer.iter().any(|t| t.title == table.title);
+    let home = outer.into_iter().find(|t| is_outer && t.key(name).is_some());
+    let hint = match (home, meant(table, name)) {
+        (Some(home), _) if home.title.starts_with('[') => format!("`{name}` belongs to `{}`", home.title),
+        (Some(home), _) => format!("`{name}` belongs to a `{}`", home.title),
+        (None, Some(key)) => format!("did you mean `{key}`?"),
+        (None, None) => {
+            format!("known here: {}", known().map(|k| format!("`{k}`")).collect::<Vec<_>>().join(", "))
+        }
     };
     reading.error(&entry.name_span, format!("unknown key `{name}`"), hint);
 }
@@ -47,6 +81,10 @@ fn node(name: &str, kind: &'static Kind, it: &Node, name_span: &Span, reading: &
             for one in list {
                 node(name, inner, one, &one.span, reading);
             }
+        }
+        (Kind::Map(_, Kind::Table(inner)), Value::Table(entries)) if is_nameless(inner, entries) => {
+            let message = format!("`[{name}]` has no name");
+            reading.error(name_span, message, format!("each one has a name of its own: `[{name}.main]`"));
         }
         (Kind::Map(_, inner), Value::Table(entries)) => {
             for entry in entries {
@@ -76,6 +114,27 @@ fn node(name: &str, kind: &'static Kind, it: &Node, name_span: &Span, reading: &
     }
 }
 
+/// Whether keys of a table stand where its name would stand first.
+fn is_nameless(inner: &'static Table, entries: &[Entry]) -> bool {
+    entries.iter().any(|e| !matches!(e.node.value, Value::Table(_)) && inner.key(&e.name).is_some())
+}
+
+/// Of the tables in a table of tables.
+fn title_of(kind: &Kind) -> Option<&'static str> {
+    match kind {
+        Kind::Map(_, Kind::Table(inner)) => Some(inner.title),
+        _ => None,
+    }
+}
+
+fn takes_text(kind: &Kind) -> bool {
+    match kind {
+        Kind::Text => true,
+        Kind::Either(kinds) => kinds.iter().any(takes_text),
+        _ => false,
+    }
+}
+
 fn unfit(name: &str, kind: &'static Kind, it: &Node, reading: &mut Reading) {
     let message = format!("`{name}` must be {}", described(kind));
     let choices = match (kind, &it.value) {
@@ -95,9 +154,11 @@ fn unfit(name: &str, kind: &'static Kind, it: &Node, reading: &mut Reading) {
         Value::Text(_) | Value::Table(_) if matches!(kind, Kind::List(_)) => {
             "a list stands in brackets".to_owned()
         }
+        _ if title_of(kind).is_some() => format!("write it as `{}`", title_of(kind).unwrap_or_default()),
         value if matches!(kind, Kind::Table(_) | Kind::Map(..)) && !matches!(value, Value::Table(_)) => {
             "a table is written with braces, `{ key = … }`, or begins with its name in brackets".to_owned()
         }
+        Value::Bool(_) if !takes_text(kind) => format!("`{}` is not fit here", shown(&it.value)),
         Value::Whole(_) | Value::Float(_) | Value::Bool(_) | Value::Date(_)
             if fits(kind, &as_text(&it.value)) =>
         {

@@ -259,7 +259,10 @@ fn routes_of(
                     )
                 }
             };
-            reading.error(section.span, format!("the site `{name}` has no routes"), hint);
+            // Its app may be among those that are no good.
+            if !(apps.is_empty() && reading.has_errors()) {
+                reading.error(section.span, format!("the site `{name}` has no routes"), hint);
+            }
         }
     } else if section.list("route").is_empty()
         && matches!(section.get("route").map(|n| &n.value), Some(Value::List(_)))

@@ -302,6 +302,63 @@ folder = ""
 "#,
     ),
     (
+        "a site without a name",
+        r#"[app.shop]
+wsgi = "shop:app"
+[site]
+listen = ["http://127.0.0.1:8000"]
+"#,
+    ),
+    (
+        "a word instead of an app",
+        r#"app = "shop:app"
+[site.main]
+"#,
+    ),
+    (
+        "a key of another table",
+        r#"listen = ["http://127.0.0.1:8000"]
+[app.shop]
+wsgi = "shop:app"
+hosts = ["shop.example"]
+[site.main]
+static = "public"
+"#,
+    ),
+    (
+        "keys of other servers",
+        r#"[app.shop]
+wsgi = "shop:app"
+chdir = "."
+[site.main]
+bind = ["0.0.0.0:80"]
+server_name = ["shop.example"]
+"#,
+    ),
+    (
+        "a comma that is missing",
+        r#"[site.main]
+route = [
+  { path = "/*", respond = 200 }
+  { path = "/a", respond = 404 },
+]
+"#,
+    ),
+    (
+        "a text without quotes in a table",
+        r"[site.main]
+route = [{ path = /a, respond = 404 }]
+",
+    ),
+    (
+        "a file that is switched on",
+        r#"[app.shop]
+wsgi = "shop:app"
+[site.main]
+access-log = true
+"#,
+    ),
+    (
         "a wrong site",
         r#"[app.shop]
 wsgi = "shop:app"
