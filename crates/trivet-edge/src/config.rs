@@ -169,6 +169,7 @@ pub enum Action {
     },
     Respond {
         status: u16,
+        /// An empty one: the site's own for this status, or the usual text.
         page: Page,
         retry_after: Option<u32>,
     },

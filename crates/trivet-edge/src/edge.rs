@@ -282,6 +282,7 @@ impl Edge {
             && self.net.exchanges.table.len() == 0
             && self.net.listeners.iter().all(|l| !l.paused)
             && self.drain_until_ms.is_none()
+            && self.pools.list.iter().all(|p| p.retiring.is_empty())
         {
             return None;
         }

@@ -86,7 +86,8 @@ fn perform(edge: &mut Edge, r: Request<'_>, action: &Act) -> Result<usize, (u16,
         Act::Redirect { to, status } => redirect(edge, &r, to, *status),
         Act::Respond { status, page, retry_after } => {
             leave_body(edge, r.key, r.head);
-            let own = Own { page: Some(page), retry_after: *retry_after, ..Own::default() };
+            let page = (!page.media.is_empty()).then_some(page);
+            let own = Own { page, retry_after: *retry_after, ..Own::default() };
             edge.net.answer_own(r.xkey, *status, own);
         }
         Act::Health => health(edge, &r),

@@ -1,7 +1,7 @@
 //! Which site and which route a request belongs to: the configuration, compiled for that question.
 //!
 //! Host: exact, then the longest wildcard, then the default. Path: exact, then the longest prefix, then the pattern
-//! with the most letters; among those, one that names methods, then the one that names more fields. The order in the
+//! with the most letters, then everything; among those, one that names methods, then the one that names more fields. The order in the
 //! configuration does not matter.
 
 use std::cell::RefCell;
@@ -536,7 +536,8 @@ mod tests {
                 ("/apis", "GET /apis HTTP/1.1", 200),
                 ("/api/v1/y", "GET /api/v1/y HTTP/1.1", 202),
                 ("/api/v1/x", "GET /api/v1/x HTTP/1.1", 203),
-                ("/x.php", "GET /x.php HTTP/1.1", 200),
+                ("/x.php", "GET /x.php HTTP/1.1", 204),
+                ("/api/x.php", "GET /api/x.php HTTP/1.1", 201),
                 ("/api/z", "POST /api/z HTTP/1.1", 205),
                 ("/api/z", "GET /api/z HTTP/1.1\r\nx-beta: 1", 206),
                 ("/api/z", "GET /api/z HTTP/1.1\r\nX-Beta: 2", 201),

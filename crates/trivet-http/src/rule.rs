@@ -26,7 +26,7 @@ pub enum BadRule {
     Long,
 }
 
-/// More specific rules sort first: exact, then the longer prefix, then the pattern with more letters.
+/// More specific rules sort first: exact, then the longer prefix, then the pattern with more letters, then `/*`.
 pub type Rank = (u8, std::cmp::Reverse<usize>);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,6 +92,8 @@ impl PathRule {
 
     pub fn rank(&self) -> Rank {
         match self {
+            // Else no pattern could stand beside the route for all the rest, which nearly every site has.
+            all if all.is_all() => (3, std::cmp::Reverse(0)),
             Self::Exact(_) => (0, std::cmp::Reverse(0)),
             Self::Prefix(prefix) => (1, std::cmp::Reverse(prefix.len())),
             Self::Pattern(pattern) => (2, std::cmp::Reverse(pattern.letters())),
@@ -287,7 +289,7 @@ mod tests {
         let mut rules = ["/*", "/**/*.php", "/api/v1/*", "/*/x", "/api/*", "/api/v1/x"].map(rule).to_vec();
         rules.sort_by_key(PathRule::rank);
         let shown: Vec<_> = rules.iter().map(ToString::to_string).collect();
-        assert_eq!(shown, ["/api/v1/x", "/api/v1/*", "/api/*", "/*", "/**/*.php", "/*/x"]);
+        assert_eq!(shown, ["/api/v1/x", "/api/v1/*", "/api/*", "/**/*.php", "/*/x", "/*"]);
     }
 
     #[test]

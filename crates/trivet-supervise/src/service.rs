@@ -286,13 +286,13 @@ impl Service {
             if let Some(code) = self.exit {
                 return code;
             }
+            self.answer_reloads();
             self.wait(signals);
             self.read_signals(signals);
             self.read_children();
             self.read_lines();
             self.read_control();
             self.look_at_identities(false);
-            self.answer_reloads();
             if self.events.is_empty() {
                 self.events.push_back(Event::Tick);
             }

@@ -22,7 +22,50 @@ pub(crate) struct Cli {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     Run(Box<Run>),
+    Serve(ServeArgs),
+    Check(CheckArgs),
+    Reload(ReloadArgs),
     Status(StatusArgs),
+}
+
+/// Serves the sites and apps of a configuration file.
+#[derive(Debug, Args)]
+pub(crate) struct ServeArgs {
+    /// The configuration. [default: trivet.toml]
+    #[arg(value_name = "FILE")]
+    pub(crate) file: Option<PathBuf>,
+}
+
+/// Checks a configuration file, or says which site and route an address leads to.
+#[derive(Debug, Args)]
+pub(crate) struct CheckArgs {
+    /// The configuration. [default: trivet.toml]
+    #[arg(value_name = "FILE")]
+    pub(crate) file: Option<PathBuf>,
+
+    /// Says which site and which route a request for this address is for, and why.
+    #[arg(long, value_name = "URL")]
+    pub(crate) explain: Option<String>,
+
+    /// With `--explain`: the method of the request.
+    #[arg(long, value_name = "METHOD", default_value = "GET", requires = "explain")]
+    pub(crate) method: String,
+
+    /// With `--explain`: a header field of the request; may be given several times.
+    #[arg(long = "header", value_name = "NAME: VALUE", value_parser = values::header, requires = "explain")]
+    pub(crate) headers: Vec<(String, String)>,
+}
+
+/// Takes a changed configuration up, or loads the code of an app anew, without losing a request.
+#[derive(Debug, Args)]
+pub(crate) struct ReloadArgs {
+    /// The app whose code is loaded anew. [default: the configuration is read anew]
+    #[arg(value_name = "APP")]
+    pub(crate) app: Option<String>,
+
+    /// The pid file of the server. [default: the only server of this user]
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) pid: Option<PathBuf>,
 }
 
 /// Serves a WSGI application.

@@ -1,5 +1,7 @@
 //! The binary: command line, wiring of the processes.
 
+mod check;
+mod config;
 mod failure;
 mod flags;
 mod gunicorn;
@@ -7,6 +9,7 @@ mod python;
 #[cfg(test)]
 mod reference;
 mod run;
+mod serve;
 mod show;
 mod values;
 
@@ -57,6 +60,9 @@ fn dispatch(args: Vec<OsString>) -> Result<ExitCode, Failure> {
     };
     match cli.command {
         Command::Run(flags) => run::run(*flags, warnings),
+        Command::Serve(args) => serve::serve(args.file.as_deref()),
+        Command::Check(args) => check::run(&args),
+        Command::Reload(args) => show::reload(&args),
         Command::Status(args) => {
             let text = show::show(&args)?;
             std::io::stdout()
@@ -185,7 +191,7 @@ mod tests {
         let (cli, warnings) = parse(args, earlier)?.expect("no help asked for");
         match cli.command {
             Command::Run(run) => Ok((*run, warnings)),
-            Command::Status(_) => panic!("no `run`"),
+            _ => panic!("no `run`"),
         }
     }
 

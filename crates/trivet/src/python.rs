@@ -12,7 +12,8 @@ fn is_program(path: &Path) -> bool {
     std::fs::metadata(path).is_ok_and(|m| m.is_file() && m.permissions().mode() & 0o111 != 0)
 }
 
-fn of_venv(folder: &Path, from: &str) -> Result<PathBuf, Failure> {
+/// `from`: what named the folder, for messages.
+pub(crate) fn of_venv(folder: &Path, from: &str) -> Result<PathBuf, Failure> {
     // The path as it is: a venv's Python is a link, and finds its packages by the link's name.
     for name in ["python", "python3"] {
         let path = folder.join("bin").join(name);
@@ -66,7 +67,7 @@ fn behind_script(path: &Path) -> Option<PathBuf> {
 }
 
 /// What a worker is started from.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Home {
     pub(crate) boot: PathBuf,
     /// The extension, where it does not lie beside `boot`.

@@ -5,6 +5,12 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
+use crate::config::AppPart;
+use crate::failure::{CONFIG, Failure, SOFTWARE, USAGE};
+use crate::flags::{LogLevel, Run};
+use crate::python;
+use crate::serve::{self, text_of};
+use crate::values::{self, Trust};
 use trivet_edge::config::{
     AccessLog, Action, App, Config, Listener as EdgeListener, Route, Server, Site, SiteLog, Static, ToApp,
 };
@@ -13,24 +19,15 @@ use trivet_http::h1::Limits;
 use trivet_supervise::identity::IdentityFiles;
 use trivet_supervise::listen::{self, Bind, Listener, Shape};
 use trivet_supervise::log::{Level, Log};
-use trivet_supervise::machine::Policy;
 use trivet_supervise::plain;
 use trivet_supervise::process::account::{self, Account};
 use trivet_supervise::process::inherit;
-use trivet_supervise::service::{
-    self, AppSettings, Checked, EdgeSettings, LogTarget, Settings, WorkerSettings,
-};
-use trivet_wire::control::WorkerStart;
+use trivet_supervise::service::{self, Checked, EdgeSettings, LogTarget, Settings};
 
-use crate::failure::{CONFIG, Failure, SOFTWARE, USAGE};
-use crate::flags::{LogLevel, Run};
-use crate::python;
-use crate::values::{self, Trust};
-
-const VERSION: &str = env!("CARGO_PKG_VERSION");
+pub(crate) const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// A request head must be whole within this time (H13).
-const HEAD_MS: u64 = 10_000;
-const TRUSTED_DEFAULT: &str = "127.0.0.1,::1";
+pub(crate) const HEAD_MS: u64 = 10_000;
+pub(crate) const TRUSTED_DEFAULT: &str = "127.0.0.1,::1";
 
 /// Does what the flags say. `warnings`: lines about flags that have no effect.
 pub(crate) fn run(flags: Run, warnings: Vec<String>) -> Result<ExitCode, Failure> {
@@ -90,28 +87,29 @@ pub(crate) fn run(flags: Run, warnings: Vec<String>) -> Result<ExitCode, Failure
     for warning in &warnings {
         log.write(Level::Warn, warning, &[]);
     }
-    let start = WorkerStart {
-        build: trivet_wire::BUILD.to_owned(),
-        worker: 0,
-        app: app.clone(),
-        chdir: text_of(&chdir)?,
+    let title = app.clone();
+    let part = AppPart {
+        name: app.clone(),
+        python,
+        chdir,
         pythonpath: flags
             .pythonpath
             .iter()
             .map(|p| std::path::absolute(p).unwrap_or_else(|_| p.clone()))
-            .map(|p| text_of(&p))
-            .collect::<Result<_, _>>()?,
-        fallback_path: home.packages,
+            .collect(),
+        workers,
         threads: flags.threads,
-        multiprocess: workers > 1,
+        env: flags.env.clone(),
+        user: flags.user.clone(),
+        group: flags.group.clone(),
+        umask: flags.umask,
         reload: flags.reload,
-        check_only: false,
-        known_failure: None,
-        title: flags.name.clone().unwrap_or(app),
+        graceful_ms: ms(flags.graceful_timeout),
+        title: flags.name.clone().unwrap_or_else(|| app.clone()),
+        wsgi: app,
     };
-    let mut env: Vec<_> = flags.env.iter().map(|(n, v)| (n.into(), v.into())).collect();
-    env.extend(home.native.map(|path| ("TRIVET_NATIVE".into(), path)));
-    let title = start.app.clone();
+    let mut settings_of_app = serve::app_settings(&part, &home, &mut Vec::new())?;
+    settings_of_app.worker.account = worker_account;
     let settings = Settings {
         version: VERSION,
         edge: EdgeSettings {
@@ -135,18 +133,7 @@ pub(crate) fn run(flags: Run, warnings: Vec<String>) -> Result<ExitCode, Failure
                 .collect(),
         },
         listeners,
-        apps: vec![AppSettings {
-            name: title.clone(),
-            policy: Policy { workers, graceful_ms: ms(flags.graceful_timeout), reload: flags.reload },
-            worker: WorkerSettings {
-                python,
-                boot: home.boot,
-                env,
-                account: worker_account,
-                umask: flags.umask,
-                start,
-            },
-        }],
+        apps: vec![settings_of_app],
         title,
         log,
         capture_output: flags.capture_output,
@@ -156,7 +143,7 @@ pub(crate) fn run(flags: Run, warnings: Vec<String>) -> Result<ExitCode, Failure
     if flags.check_config { check(settings) } else { serve(settings) }
 }
 
-fn serve(settings: Settings) -> Result<ExitCode, Failure> {
+pub(crate) fn serve(settings: Settings) -> Result<ExitCode, Failure> {
     match service::run(settings) {
         Ok(code) => Ok(ExitCode::from(code)),
         Err(error) => Err(Failure::new(CONFIG, error.to_string(), error.hint())),
@@ -196,7 +183,7 @@ fn no_app() -> Failure {
 }
 
 /// Finds what cannot be right before any process is started.
-fn check_app_syntax(app: &str) -> Result<(), Failure> {
+pub(crate) fn check_app_syntax(app: &str) -> Result<(), Failure> {
     let module = app.split(':').next().unwrap_or(app);
     let stem = module.strip_suffix(".py");
     if stem.is_some() || module.contains('/') {
@@ -228,13 +215,6 @@ fn enter(chdir: Option<&Path>) -> Result<PathBuf, Failure> {
     }
     std::env::current_dir().map_err(|e| {
         Failure::new(CONFIG, format!("the current folder is gone: {}", plain(&e)), "use `--chdir`")
-    })
-}
-
-fn text_of(path: &Path) -> Result<String, Failure> {
-    path.to_str().map(str::to_owned).ok_or_else(|| {
-        let message = format!("`{}` is not UTF-8", path.display());
-        Failure::new(CONFIG, message, "use a folder whose name is text")
     })
 }
 
@@ -304,10 +284,15 @@ fn worker_account(flags: &Run, warnings: &mut Vec<String>) -> Result<Option<Acco
     Err(Failure::new(CONFIG, message, "start as root, or leave `--user` and `--group` out"))
 }
 
-fn spool_dir() -> String {
+pub(crate) fn spool_dir() -> String {
     // Not /tmp, which is memory on many systems.
     let named = std::env::var("TMPDIR").ok().filter(|d| Path::new(d).is_absolute());
     named.unwrap_or_else(|| if Path::new("/var/tmp").is_dir() { "/var/tmp".into() } else { "/tmp".into() })
+}
+
+/// Says what is wrong with a certificate or its key.
+pub(crate) fn check_identity(chain: &[u8], key: &[u8]) -> Result<(), String> {
+    Identity::new(chain, key).map(drop).map_err(|e| e.to_string())
 }
 
 /// The files as they are found from where the command was typed.
@@ -316,7 +301,7 @@ fn identity(flags: &Run) -> Option<IdentityFiles> {
     Some(IdentityFiles {
         chain: flags.tls_cert.as_ref().map(absolute)?,
         key: flags.tls_key.as_ref().map(absolute)?,
-        check: |chain, key| Identity::new(chain, key).map(drop).map_err(|e| e.to_string()),
+        check: check_identity,
     })
 }
 

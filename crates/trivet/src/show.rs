@@ -2,16 +2,17 @@
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 
 use trivet_supervise::pidfile;
 use trivet_supervise::status::{self, Status};
 
-use crate::failure::{Failure, SOFTWARE, USAGE};
-use crate::flags::StatusArgs;
+use crate::failure::{CONFIG, Failure, SOFTWARE, USAGE};
+use crate::flags::{ReloadArgs, StatusArgs};
 
 /// The text to print.
 pub(crate) fn show(args: &StatusArgs) -> Result<String, Failure> {
-    let (pid, path) = choose(args)?;
+    let (pid, path) = choose(args.pid.as_deref(), args.server)?;
     let status = status::ask(&path).map_err(|e| {
         Failure::new(
             SOFTWARE,
@@ -27,9 +28,32 @@ pub(crate) fn show(args: &StatusArgs) -> Result<String, Failure> {
     Ok(table(&status))
 }
 
-fn choose(args: &StatusArgs) -> Result<(u32, PathBuf), Failure> {
+/// Has a running server reload; waits until it has.
+pub(crate) fn reload(args: &ReloadArgs) -> Result<ExitCode, Failure> {
+    let (pid, path) = choose(args.pid.as_deref(), None)?;
+    let outcome = status::reload(&path, args.app.as_deref()).map_err(|e| {
+        let message = format!("server {pid} does not answer: {e}");
+        Failure::new(SOFTWARE, message, "look whether it is still running, and at its log")
+    })?;
+    if outcome.done {
+        eprintln!("{}", outcome.message);
+        return Ok(ExitCode::SUCCESS);
+    }
+    // Where it is about the configuration, it has been told with its line.
+    eprintln!(
+        "{}",
+        outcome
+            .message
+            .strip_prefix("error: ")
+            .map_or_else(|| format!("error: {}", outcome.message), |_| outcome.message.clone())
+    );
+    eprintln!("hint: nothing has changed for the running server");
+    Ok(ExitCode::from(CONFIG))
+}
+
+fn choose(file: Option<&Path>, server: Option<u32>) -> Result<(u32, PathBuf), Failure> {
     let servers = status::servers();
-    let wanted = match (&args.pid, args.server) {
+    let wanted = match (file, server) {
         (Some(file), _) => Some(read_pid(file)?),
         (None, server) => server,
     };

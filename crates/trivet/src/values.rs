@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use trivet_edge::config::{LogFormat, Network};
 
-/// `30`, `30s`, `500ms`, `2m`, `1h`; a plain number is seconds.
+/// `30`, `30s`, `500ms`, `2m`, `1h`, `7d`, `2w`, `1y`; a plain number is seconds, a year 365 days.
 pub(crate) fn time(text: &str) -> Result<Duration, String> {
     let split = text.find(|c: char| c.is_ascii_alphabetic()).unwrap_or(text.len());
     let (number, unit) = text.split_at(split);
@@ -15,6 +15,9 @@ pub(crate) fn time(text: &str) -> Result<Duration, String> {
         "" | "s" => 1_000.0,
         "m" | "min" => 60_000.0,
         "h" => 3_600_000.0,
+        "d" => 86_400_000.0,
+        "w" => 604_800_000.0,
+        "y" => 365.0 * 86_400_000.0,
         _ => return Err("write it as `30s`, `500ms`, `2m` or a number of seconds".to_owned()),
     };
     const MS_MAX: f64 = 1e12;
@@ -90,6 +93,16 @@ pub(crate) fn pair(text: &str) -> Result<(String, String), String> {
             Ok((name.to_owned(), value.to_owned()))
         }
         _ => Err("write it as `NAME=VALUE`".to_owned()),
+    }
+}
+
+/// `NAME: VALUE`.
+pub(crate) fn header(text: &str) -> Result<(String, String), String> {
+    match text.split_once(':') {
+        Some((name, value)) if trivet_http::field::is_token(name.as_bytes()) => {
+            Ok((name.to_owned(), value.trim().to_owned()))
+        }
+        _ => Err("write it as `Name: value`".to_owned()),
     }
 }
 
@@ -170,12 +183,18 @@ mod tests {
 
     #[test]
     fn times_are_read_as_people_write_them() {
-        for (text, ms) in
-            [("30", 30_000), ("0", 0), ("1.5", 1_500), ("30s", 30_000), ("500ms", 500), ("2m", 120_000)]
-        {
+        for (text, ms) in [
+            ("30", 30_000),
+            ("0", 0),
+            ("1.5", 1_500),
+            ("30s", 30_000),
+            ("500ms", 500),
+            ("2m", 120_000),
+            ("1y", 31_536_000_000),
+        ] {
             assert_eq!(time(text), Ok(Duration::from_millis(ms)), "{text}");
         }
-        for text in ["", "s", "-1", "1e3", "1d", "30 parsecs", "inf", "nan", "99999999999h", "."] {
+        for text in ["", "s", "-1", "1e3", "1mo", "30 parsecs", "inf", "nan", "99999999999h", "."] {
             assert!(time(text).is_err(), "{text}");
         }
     }

@@ -233,10 +233,6 @@ impl Service {
 
     /// Those who wait for a reload that is over.
     pub(super) fn answer_reloads(&mut self) {
-        // What has been decided has to reach the machine first.
-        if !self.events.is_empty() {
-            return;
-        }
         for served in &mut self.apps {
             if served.before.is_some() && !self.machine.is_reloading(served.id) {
                 served.before = None;

@@ -1,0 +1,140 @@
+//! `[server]`: what holds for everything.
+
+use std::path::PathBuf;
+
+use trivet_http::h1::Limits;
+use trivet_supervise::process::account;
+use trivet_wire::control::Transport;
+
+use super::document::{Span, Value};
+use super::edge;
+use super::section::{Reading, Section};
+use crate::flags::LogLevel;
+use crate::run;
+use crate::values::{self, Trust};
+
+/// What concerns the supervisor.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ServerPart {
+    /// The account of workers whose app names none.
+    pub(crate) user: Option<String>,
+    pub(crate) group: Option<String>,
+    pub(crate) pid_file: Option<PathBuf>,
+    pub(crate) ticket_key: Option<PathBuf>,
+    /// `None`: the standard error.
+    pub(crate) log_file: Option<PathBuf>,
+    pub(crate) log_level: LogLevel,
+    pub(crate) capture_output: bool,
+    pub(crate) backlog: u32,
+}
+
+pub(crate) fn read(section: Option<Section<'_>>, reading: &mut Reading) -> (ServerPart, edge::Server) {
+    // Without the table every default holds.
+    let empty = super::document::Node { span: 0..0, value: Value::Table(Vec::new()) };
+    let nowhere: Span = 0..0;
+    let section = section
+        .or_else(|| Section::new(&super::keys::SERVER, &empty, &nowhere))
+        .expect("an empty table is a table");
+    let path = |name: &str| {
+        let (text, _) = section.text(name)?;
+        (text != "-").then(|| reading.absolute(text))
+    };
+    let (pid_file, log_file, ticket_key) = (path("pid-file"), path("log-file"), path("ticket-key"));
+    let log_level = match section.word("log-level") {
+        "debug" => LogLevel::Debug,
+        "warning" => LogLevel::Warning,
+        "error" => LogLevel::Error,
+        _ => LogLevel::Info,
+    };
+    let trust = trust(section, reading);
+    let (user, group) = account_of(section, reading);
+    if section.flag("capture-output") && log_file.is_none() {
+        let span = section.entry("capture-output").map_or(section.span, |e| &e.name_span);
+        reading.warn(
+            span,
+            "`capture-output` has no effect without `log-file`",
+            "name a log file, or leave it out",
+        );
+    }
+    let part = ServerPart {
+        user,
+        group,
+        pid_file,
+        ticket_key,
+        log_file,
+        log_level,
+        capture_output: section.flag("capture-output"),
+        backlog: section.whole("backlog") as u32,
+    };
+    (part, edge_server(section, &trust, log_level == LogLevel::Debug))
+}
+
+fn edge_server(section: Section<'_>, trust: &Trust, log_debug: bool) -> edge::Server {
+    let largest = |given: u64, max: u32| if given == 0 { max } else { given.min(max.into()) as u32 };
+    let default = Limits::default();
+    let line = largest(section.size("request-line-max"), Limits::LARGEST.request_line_bytes_max);
+    let field = largest(section.size("header-size-max"), Limits::LARGEST.field_bytes_max);
+    // Who asks for larger parts than we expect means the whole head too.
+    let raised = line > default.request_line_bytes_max || field > default.field_bytes_max;
+    let head =
+        if raised { (line + 2 * field).min(Limits::LARGEST.head_bytes_max) } else { default.head_bytes_max };
+    edge::Server {
+        generation: 0,
+        transport: if section.word("transport") == "socket" { Transport::Socket } else { Transport::Ring },
+        request_line_bytes_max: line,
+        head_bytes_max: head,
+        field_bytes_max: field,
+        fields_max: largest(section.whole("headers-max"), Limits::LARGEST.fields_max),
+        spool_dir: run::spool_dir(),
+        keep_alive_ms: section.time_ms("keep-alive"),
+        head_ms: run::HEAD_MS,
+        trusted_peers: match trust {
+            Trust::All => None,
+            Trust::These(networks) => Some(
+                networks
+                    .iter()
+                    .map(|n| edge::Network { address: n.address, prefix_bits: n.prefix_bits })
+                    .collect(),
+            ),
+            Trust::Nobody => Some(Vec::new()),
+        },
+        trust_unix: *trust != Trust::Nobody,
+        log_debug,
+    }
+}
+
+fn trust(section: Section<'_>, reading: &mut Reading) -> Trust {
+    let key = "forwarded-allow-ips";
+    if section.text(key).is_some() {
+        return Trust::All;
+    }
+    if !section.has(key) {
+        return values::trust(run::TRUSTED_DEFAULT).expect("the default is a list of addresses");
+    }
+    let mut networks = Vec::new();
+    for (text, span) in section.texts(key) {
+        match values::trust(text) {
+            Ok(Trust::These(more)) => networks.extend(more),
+            Ok(Trust::All) => return Trust::All,
+            _ => reading.error(
+                span,
+                format!("`{text}` is neither an address nor a network"),
+                "write `\"10.0.0.1\"` or `\"10.1.0.0/16\"`",
+            ),
+        }
+    }
+    if networks.is_empty() { Trust::Nobody } else { Trust::These(networks) }
+}
+
+/// User and group of a table, which this machine must know.
+pub(crate) fn account_of(section: Section<'_>, reading: &mut Reading) -> (Option<String>, Option<String>) {
+    let mut known = |name: &str| {
+        let (text, span) = section.text(name)?;
+        let (user, group) = if name == "user" { (Some(text), None) } else { (None, Some(text)) };
+        if let Err(error) = account::resolve(user, group) {
+            reading.error(span, error.to_string(), "write the name or number of one that this machine has");
+        }
+        Some(text.to_owned())
+    };
+    (known("user"), known("group"))
+}

@@ -1,0 +1,2 @@
+const posts = await (await fetch("/api/posts")).json();
+document.querySelector("main").textContent = posts.map((post) => post.title).join(", ");
