@@ -135,7 +135,8 @@ fn read_text(
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let mut reading = Reading::new(file, folder, text);
     let tree = match document::parse(text, env) {
-        Ok((tree, wrong)) => {
+        Ok((mut tree, wrong)) => {
+            shape::settle(&keys::WHOLE_FILE, &mut tree);
             reading.take(wrong);
             Some(tree)
         }

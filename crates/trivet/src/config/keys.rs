@@ -80,6 +80,8 @@ const PORTS_BACKLOG_MAX: u64 = 65_535;
 const TEXTS: Kind = List(&Text);
 pub(crate) const CODINGS: &[&str] = &["br", "zstd", "gzip"];
 
+pub(crate) static WHOLE_FILE: Kind = Of(&FILE);
+
 pub(crate) static FILE: Table = Table {
     title: "The file",
     doc: "What the file consists of.",

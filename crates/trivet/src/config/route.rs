@@ -262,7 +262,7 @@ fn redirect(section: Section<'_>, rule: Option<&PathRule>, reading: &mut Reading
         return None;
     }
     let status = match section.get("status") {
-        Some(Node { value: Value::Whole(status), span }) => {
+        Some(Node { value: Value::Whole(status), span, .. }) => {
             if ![301, 302, 303, 307, 308].contains(status) {
                 let hint = "308 and 301 are for good, 307 and 302 for now, 303 leads to a page after a form";
                 reading.error(span, format!("{status} is not the status of a redirect"), hint);
@@ -367,7 +367,7 @@ fn files(
     otherwise: Option<Box<edge::Action>>,
     reading: &mut Reading,
 ) -> Option<edge::Static> {
-    let empty = Node { span: 0..0, value: Value::Table(Vec::new()) };
+    let empty = Node::empty();
     let table = section.sub("static");
     let (text, span) = match table {
         Some(table) => table.text("folder")?,

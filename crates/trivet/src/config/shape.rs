@@ -6,6 +6,37 @@ use super::problem::similar;
 use super::section::Reading;
 use crate::values;
 
+/// Makes numbers and truth values of texts that environment variables were filled in, where such are wanted.
+pub(crate) fn settle(kind: &'static Kind, node: &mut Node) {
+    match (kind, &mut node.value) {
+        (Kind::Whole(..), Value::Text(text)) if node.filled => {
+            if let Ok(number) = text.trim().parse() {
+                node.value = Value::Whole(number);
+            }
+        }
+        (Kind::Bool, Value::Text(text)) if node.filled => {
+            if let Ok(is) = text.trim().parse() {
+                node.value = Value::Bool(is);
+            }
+        }
+        (Kind::List(inner), Value::List(list)) => list.iter_mut().for_each(|one| settle(inner, one)),
+        (Kind::Map(_, inner), Value::Table(entries)) => {
+            for entry in entries {
+                settle(inner, &mut entry.node);
+            }
+        }
+        (Kind::Table(table), Value::Table(entries)) => {
+            for entry in entries {
+                if let Some(key) = table.key(&entry.name) {
+                    settle(&key.kind, &mut entry.node);
+                }
+            }
+        }
+        (Kind::Either(kinds), _) => kinds.iter().for_each(|kind| settle(kind, node)),
+        _ => {}
+    }
+}
+
 /// Checks a table and all beneath it. `span`: where it is told what is missing.
 pub(crate) fn table(table: &'static Table, entries: &[Entry], span: &Span, reading: &mut Reading) {
     for entry in entries {

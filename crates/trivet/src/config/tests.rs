@@ -319,6 +319,18 @@ fn what_is_left_out_has_its_default() {
 }
 
 #[test]
+fn numbers_may_come_from_the_environment() {
+    let folder = folder("numbers");
+    let text = "[app.a]\nwsgi = \"a\"\nworkers = \"${N:-3}\"\nthreads = \"${N:-4}\"\nreload = \"${R:-true}\"\n\
+                env = { A = \"${N:-1}\" }\n[site.s]\n";
+    let decided = read(&folder, text).unwrap();
+    let app = &decided.apps[0];
+    assert_eq!((app.workers, app.threads, app.reload, app.env[0].1.as_str()), (3, 4, true, "1"));
+    assert!(read(&folder, &text.replace("${N:-4}", "${N:-x}")).is_err());
+    std::fs::remove_dir_all(folder).unwrap();
+}
+
+#[test]
 fn fields_of_a_route_come_on_top_of_the_sites() {
     let folder = folder("fields");
     let decided = read(

@@ -843,6 +843,31 @@ access-log = { file = "-", format = "nginx" }
 "#,
     ),
     (
+        "no folder for the server's log",
+        r#"[server]
+log-file = "no/server.log"
+[app.shop]
+wsgi = "shop:app"
+[site.main]
+"#,
+    ),
+    (
+        "a number of the environment that is none",
+        r#"[app.shop]
+wsgi = "shop:app"
+threads = "${SET}"
+[site.main]
+"#,
+    ),
+    (
+        "letters that act on a terminal",
+        r#"[app.shop]
+wsgi = "shop:app"
+[site.main]
+route = [{ path = "/*", app = "\u001b[31mred\n" }]
+"#,
+    ),
+    (
         "no folder for the log",
         r#"[app.shop]
 wsgi = "shop:app"
