@@ -61,7 +61,16 @@ pub(crate) fn read(
         Ok(rule) => Some(rule),
         Err(error) => {
             let hint = match error {
+                _ if text.starts_with(['^', '~']) || text.contains(['(', '$', '\\']) => {
+                    "regular expressions are not known: a `*` stands for any part of a segment, as in `/*/feed.xml`"
+                        .to_owned()
+                }
+                _ if text.contains("://") => "write the path alone: the site's `hosts` say the rest".to_owned(),
                 BadRule::NoSlash => format!("write `/{text}`"),
+                BadRule::NotPlain if text.contains('?') => {
+                    let path = text.split('?').next().unwrap_or_default();
+                    format!("the query is no part of the path: `{path}`")
+                }
                 BadRule::NotPlain => "write it as people read it: `/a b`, `/café`".to_owned(),
                 BadRule::Stars => "write `/a/**/b`".to_owned(),
                 BadRule::Long => "a shorter pattern, or a prefix as `/a/*`".to_owned(),

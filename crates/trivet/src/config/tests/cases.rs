@@ -1233,6 +1233,43 @@ route = [
 "#,
     ),
     (
+        "a redirect in a circle",
+        r#"[site.main]
+listen = ["https://0.0.0.0:443"]
+tls = { cert = "cert.pem", key = "cert.key" }
+route = [
+  { path = "/*", redirect = "https://{host}{uri}" },
+  { path = "/a", redirect = "{uri}" },
+]
+"#,
+    ),
+    (
+        "a regular expression, an address and a query instead of a path",
+        r#"[site.main]
+route = [
+  { path = "^/a$", respond = 200 },
+  { path = "https://shop.example/b", respond = 200 },
+  { path = "/c?d=1", respond = 200 },
+]
+"#,
+    ),
+    (
+        "a field in the wrong place",
+        r#"[app.shop]
+wsgi = "shop:app"
+[site.main]
+response-headers = { X-Frame-Options = "DENY" }
+"#,
+    ),
+    (
+        "a coding without brackets",
+        r#"[app.shop]
+wsgi = "shop:app"
+[site.main]
+compress = "gzip"
+"#,
+    ),
+    (
         "no status of a redirect",
         r#"[app.shop]
 wsgi = "shop:app"
