@@ -215,6 +215,11 @@ fn to_app(
         }
         _ => String::new(),
     };
+    if section.flag("mount") && section.has("rewrite") {
+        let span = section.entry("rewrite").map_or(section.span, |e| &e.name_span);
+        let hint = "leave one out: `mount` tells the app where it lives, `rewrite` hides it";
+        reading.error(span, "`mount` and `rewrite` both say which path the app sees", hint);
+    }
     let rewrite = match section.text("rewrite") {
         None => None,
         Some((text, span)) => {

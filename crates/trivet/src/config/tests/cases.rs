@@ -1180,6 +1180,14 @@ route = [{ path = "/*/shop/*", app = "shop", mount = true }]
 "#,
     ),
     (
+        "a mount and a rewrite",
+        r#"[app.shop]
+wsgi = "shop:app"
+[site.main]
+route = [{ path = "/shop/*", app = "shop", mount = true, rewrite = "/{rest}" }]
+"#,
+    ),
+    (
         "a rewrite without a slash",
         r#"[app.shop]
 wsgi = "shop:app"
