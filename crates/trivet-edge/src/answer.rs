@@ -14,6 +14,7 @@ use crate::exchange::{Exchange, Framing, Place};
 use crate::log;
 use crate::net::Net;
 use crate::receive::DRAIN_BYTES_MAX;
+use crate::route::Edit;
 
 /// An answer's head and a body up to this leave in one buffer; a larger body leaves from where it is.
 pub(crate) const JOINED_BODY_BYTES: usize = 8 * 1024;
@@ -81,12 +82,14 @@ impl Net {
             out.extend_from_slice(response::decimal(seconds.into(), &mut [0; 20]));
             out.extend_from_slice(b"\r\n");
         }
-        out.extend_from_slice(own.fields);
+        let edit = x.route.as_ref().and_then(|route| route.answer_edit.as_ref());
+        let mut given = 0;
+        edited_lines(&mut out, own.fields, edit, &mut given);
         out.extend_from_slice(&self.tail);
         if !x.request_id().is_empty() {
             field(&mut out, b"X-Request-Id", x.request_id());
         }
-        further_fields(&mut out, x, 0, c.tls.is_some());
+        further_fields(&mut out, x, given, c.tls.is_some());
         connection_field(&mut out, c.close, x.http_1_0);
         out.extend_from_slice(b"\r\n");
         if !x.is_head {
@@ -499,6 +502,18 @@ pub(crate) fn content_length(out: &mut Vec<u8>, n: u64) {
     out.extend_from_slice(b"Content-Length: ");
     out.extend_from_slice(response::decimal(n, &mut [0; 20]));
     out.extend_from_slice(b"\r\n");
+}
+
+/// Field lines of our own, without those that the route replaces.
+#[inline]
+pub(crate) fn edited_lines(out: &mut Vec<u8>, lines: &[u8], edit: Option<&Edit>, given: &mut u64) {
+    let Some(edit) = edit else { return out.extend_from_slice(lines) };
+    for line in lines.split_inclusive(|b| *b == b'\n') {
+        let name = line.split(|b| *b == b':').next().unwrap_or_default();
+        if edit.passes(name, given) {
+            out.extend_from_slice(line);
+        }
+    }
 }
 
 /// What the route adds to the answer's head. `given`: which of its defaults the head has already.

@@ -13,7 +13,9 @@ use trivet_http::range::{self, Ranges};
 use trivet_http::{date, path, uri};
 use trivet_pool::Key;
 
-use crate::answer::{JOINED_BODY_BYTES, Own, connection_field, content_length, field, further_fields};
+use crate::answer::{
+    JOINED_BODY_BYTES, Own, connection_field, content_length, edited_lines, field, further_fields,
+};
 use crate::config::Page;
 use crate::connection::FileOut;
 use crate::edge::Edge;
@@ -317,11 +319,13 @@ impl Net {
             Part::One(start, length) => (*start, *length),
             Part::Several(_, body) => (0, body.len() as u64),
         };
+        let edit = x.route.as_ref().and_then(|route| route.answer_edit.as_ref());
+        let mut given = 0;
         match part {
             Part::Nothing => {}
-            Part::Whole => out.extend_from_slice(&file.describing),
+            Part::Whole => edited_lines(&mut out, &file.describing, edit, &mut given),
             Part::One(..) => {
-                out.extend_from_slice(&file.describing);
+                edited_lines(&mut out, &file.describing, edit, &mut given);
                 content_range(&mut out, Some((start, length)), file.bytes);
             }
             Part::Several(boundary, _) => {
@@ -338,11 +342,11 @@ impl Net {
             content_length(&mut out, length);
         }
         if !matches!(status, 412 | 416) {
-            out.extend_from_slice(&file.validators);
+            edited_lines(&mut out, &file.validators, edit, &mut given);
         }
         out.extend_from_slice(&self.tail);
         field(&mut out, b"X-Request-Id", x.request_id());
-        further_fields(&mut out, x, 0, c.tls.is_some());
+        further_fields(&mut out, x, given, c.tls.is_some());
         connection_field(&mut out, c.close, x.http_1_0);
         out.extend_from_slice(b"\r\n");
         let mut large = None;

@@ -90,17 +90,14 @@ impl TicketKeys {
 
     fn renew(&mut self) -> Result<(), IdentityError> {
         let mut new = TicketKey { name: [0; 16], key: [0; 32] };
-        match &self.file {
-            Some(path) => {
-                let bytes = read(path)?;
-                let bytes = bytes.first_chunk::<48>().ok_or_else(|| IdentityError::Short(path.clone()))?;
-                new.name.copy_from_slice(&bytes[..16]);
-                new.key.copy_from_slice(&bytes[16..]);
-            }
-            None => {
-                random(&mut new.name)?;
-                random(&mut new.key)?;
-            }
+        if let Some(path) = &self.file {
+            let bytes = read(path)?;
+            let bytes = bytes.first_chunk::<48>().ok_or_else(|| IdentityError::Short(path.clone()))?;
+            new.name.copy_from_slice(&bytes[..16]);
+            new.key.copy_from_slice(&bytes[16..]);
+        } else {
+            random(&mut new.name)?;
+            random(&mut new.key)?;
         }
         if self.keys.first().is_none_or(|first| first.name != new.name) {
             self.keys.insert(0, new);

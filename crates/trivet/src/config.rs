@@ -55,8 +55,6 @@ pub(crate) struct Decided {
     /// In the order of the edge's apps.
     pub(crate) apps: Vec<AppPart>,
     pub(crate) server: ServerPart,
-    /// Files that were read for it, the configuration first.
-    pub(crate) watched: Vec<PathBuf>,
     pub(crate) warnings: Vec<Problem>,
 }
 
@@ -106,7 +104,7 @@ pub(crate) fn load(path: &Path, env: &dyn Fn(&str) -> Option<String>) -> Result<
     })?;
     let folder = absolute.parent().unwrap_or(Path::new("/")).to_owned();
     match std::str::from_utf8(&bytes) {
-        Ok(text) => read_text(text, &name, absolute, folder, env),
+        Ok(text) => read_text(text, &name, folder, env),
         Err(error) => {
             let text = String::from_utf8_lossy(&bytes);
             let at = error.valid_up_to();
@@ -126,15 +124,15 @@ pub(crate) fn load(path: &Path, env: &dyn Fn(&str) -> Option<String>) -> Result<
 fn read_text(
     text: &str,
     name: &str,
-    file: PathBuf,
     folder: PathBuf,
     env: &dyn Fn(&str) -> Option<String>,
 ) -> Result<Decided, Vec<Problem>> {
     // Editors of another system put it there.
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    let mut reading = Reading::new(file, folder, text);
+    let mut reading = Reading::new(folder, text);
     let tree = match document::parse(text, env) {
-        Ok((tree, wrong)) => {
+        Ok((mut tree, wrong)) => {
+            shape::settle(&keys::WHOLE_FILE, &mut tree);
             reading.take(wrong);
             Some(tree)
         }
@@ -168,7 +166,7 @@ fn read_text(
         .collect();
     match decided {
         Some(decided) if problems.iter().all(|p| p.severity == Severity::Warning) => {
-            Ok(Decided { warnings: problems, watched: reading.watched, ..decided })
+            Ok(Decided { warnings: problems, ..decided })
         }
         _ => Err(problems),
     }
@@ -192,7 +190,6 @@ fn decide(file: Section<'_>, reading: &mut Reading) -> Decided {
         identities: sites.identities,
         apps: parts,
         server,
-        watched: Vec::new(),
         warnings: Vec::new(),
     }
 }

@@ -1,6 +1,6 @@
 //! `trivet serve`: what a configuration says goes to the supervisor, at the start and at each reload.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 
 use trivet_supervise::identity::IdentityFiles;
@@ -217,7 +217,7 @@ pub(crate) fn text_of(path: &Path) -> Result<String, Failure> {
 
 fn open_log(server: &ServerPart) -> Result<Log, Failure> {
     Log::new(server.log_level.into(), server.log_file.clone()).map_err(|e| {
-        let path = server.log_file.clone().unwrap_or_else(PathBuf::new);
+        let path = server.log_file.clone().unwrap_or_default();
         let message = format!("cannot open the log `{}`: {}", path.display(), plain(&e));
         Failure::new(CONFIG, message, "look at the folder given by `log-file` and its permissions")
     })
@@ -240,16 +240,14 @@ fn activated(binds: &[Bind], log: &Log) -> Result<Vec<Listener>, Failure> {
     let mut taken = Vec::new();
     for mut listener in bind(&passed, &[], 0).map_err(not_bound)? {
         let address = listener.name.split("://").last().unwrap_or_default();
-        match binds.iter().find(|b| b.to_string() == address || b.to_string() == listener.name) {
-            Some(wanted) => {
-                listener.bind = wanted.clone();
-                taken.push(listener);
-            }
-            None => {
-                let line = format!("no entry of `listen` is for {address}, which the service manager passes");
-                log.write(Level::Warn, &line, &[]);
-            }
-        }
+        let Some(wanted) = binds.iter().find(|b| b.to_string() == address || b.to_string() == listener.name)
+        else {
+            let line = format!("no entry of `listen` is for {address}, which the service manager passes");
+            log.write(Level::Warn, &line, &[]);
+            continue;
+        };
+        listener.bind = wanted.clone();
+        taken.push(listener);
     }
     Ok(taken)
 }

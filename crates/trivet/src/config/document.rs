@@ -11,6 +11,8 @@ pub(crate) type Span = Range<usize>;
 pub(crate) struct Node {
     pub(crate) span: Span,
     pub(crate) value: Value,
+    /// An environment variable is in it: what is a number there comes as text.
+    pub(crate) filled: bool,
 }
 
 #[derive(Debug)]
@@ -73,7 +75,7 @@ pub(crate) fn parse(
     let mut wrong = Vec::new();
     let span = table.span();
     let value = Value::Table(entries(table.get_ref(), env, &mut wrong));
-    Ok((Node { span, value }, wrong))
+    Ok((Node { span, value, filled: false }, wrong))
 }
 
 const DUPLICATE: &str = "duplicate key";
@@ -136,6 +138,7 @@ fn entries(table: &DeTable<'_>, env: &dyn Fn(&str) -> Option<String>, wrong: &mu
 
 fn node(value: &Spanned<DeValue<'_>>, env: &dyn Fn(&str) -> Option<String>, wrong: &mut Vec<Wrong>) -> Node {
     let span = value.span();
+    let value_text = value.get_ref().as_str();
     let mut no = |message: String, hint: &str| {
         wrong.push(Wrong { span: span.clone(), message, hint: hint.to_owned() });
         Value::Told
@@ -160,7 +163,11 @@ fn node(value: &Spanned<DeValue<'_>>, env: &dyn Fn(&str) -> Option<String>, wron
         DeValue::Array(list) => Value::List(list.iter().map(|v| node(v, env, wrong)).collect()),
         DeValue::Table(table) => Value::Table(entries(table, env, wrong)),
     };
-    Node { span, value }
+    let filled = match (value_text, &value) {
+        (Some(raw), Value::Text(text)) => raw != text,
+        _ => false,
+    };
+    Node { span, value, filled }
 }
 
 /// `${NAME}` is an environment variable, `${NAME:-else}` has a default, `$${` is `${`.
@@ -205,6 +212,11 @@ fn filled(text: &str, env: &dyn Fn(&str) -> Option<String>) -> Result<String, (S
 }
 
 impl Node {
+    /// A table that says nothing, for its defaults.
+    pub(crate) fn empty() -> Self {
+        Self { span: 0..0, value: Value::Table(Vec::new()), filled: false }
+    }
+
     /// The path of the key whose name or value a place of the text lies in.
     pub(crate) fn key_at(&self, at: usize) -> Option<String> {
         let inner = |name: &str, node: &Self, own: bool| match node.key_at(at) {

@@ -130,7 +130,7 @@ pub(crate) fn with_security(mut changes: edge::Changes, preset: &[(String, Strin
 /// `security-headers`; `None` where nothing is said.
 pub(crate) fn security(section: Section<'_>, reading: &mut Reading) -> Option<Vec<(String, String)>> {
     let node = section.get("security-headers")?;
-    let empty = Node { span: 0..0, value: Value::Table(Vec::new()) };
+    let empty = Node::empty();
     let preset = match &node.value {
         Value::Bool(false) => return Some(Vec::new()),
         Value::Bool(true) => Section::new(&keys::SECURITY, &empty, section.span)?,

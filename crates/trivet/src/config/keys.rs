@@ -80,6 +80,8 @@ const PORTS_BACKLOG_MAX: u64 = 65_535;
 const TEXTS: Kind = List(&Text);
 pub(crate) const CODINGS: &[&str] = &["br", "zstd", "gzip"];
 
+pub(crate) static WHOLE_FILE: Kind = Of(&FILE);
+
 pub(crate) static FILE: Table = Table {
     title: "The file",
     doc: "What the file consists of.",
@@ -432,7 +434,7 @@ pub(crate) static ACCESS_LOG: Table = Table {
 pub(crate) static ROUTE: Table = Table {
     title: "route",
     doc: "The most specific route wins, whatever the order: an exact path, then the longest prefix, then the pattern \
-          with the most letters; then one that names the method; then the one with the most `headers`. A route has \
+          with the most letters, then `/*`; then one that names the method; then the one with the most `headers`. A route has \
           one action: `app`, `static` (`app` beside it gets what is no file), `redirect` or `respond`. \
           `trivet check --explain URL` says which route wins.",
     keys: &[

@@ -90,7 +90,9 @@ impl fmt::Display for Problem {
             Severity::Error => "error",
             Severity::Warning => "warning",
         };
-        write!(f, "{severity}: {}", self.message)?;
+        // What a file says must not act on the terminal.
+        let plain = |text: &str| text.replace(char::is_control, " ");
+        write!(f, "{severity}: {}", plain(&self.message))?;
         match &self.place {
             None => write!(f, "\n --> {}", self.file)?,
             Some(place) => {
@@ -105,7 +107,7 @@ impl fmt::Display for Problem {
             }
         }
         if !self.hint.is_empty() {
-            write!(f, "\nhint: {}", self.hint)?;
+            write!(f, "\nhint: {}", plain(&self.hint))?;
         }
         Ok(())
     }

@@ -30,7 +30,7 @@ FILE is `trivet.toml` in the current folder if it is left out.
   or a number of bytes.
 - Relative paths begin in the folder of the file.
 - `${NAME}` in any text is an environment variable, `${NAME:-default}` one with a default for where it is not set or
-  empty; `$${` is `${` itself.
+  empty; `$${` is `${` itself. Numbers may come so, too: `workers = \"${WORKERS:-2}\"`.
 - In `env` and in the values of header fields `{ file = \"…\" }` is the content of a file, for secrets.
 
 ## Editors
@@ -128,15 +128,22 @@ fn name(table: &Table) -> String {
     table.title.trim_matches(['[', ']']).trim_end_matches(".NAME").to_lowercase()
 }
 
+/// A text that an environment variable is filled in, whatever it is then.
+fn variable() -> Value {
+    json!({"type": "string", "pattern": "\\$\\{"})
+}
+
 fn schema_of(kind: &Kind) -> Value {
     match kind {
-        Kind::Bool => json!({"type": "boolean"}),
+        Kind::Bool => json!({"anyOf": [{"type": "boolean"}, variable()]}),
         Kind::Text => json!({"type": "string"}),
         Kind::Path => json!({"type": "string", "minLength": 1}),
         Kind::Time => json!({"type": ["string", "number"]}),
         Kind::Size => json!({"type": ["string", "integer"]}),
-        Kind::Whole(min, max) => json!({"type": "integer", "minimum": min, "maximum": max}),
-        Kind::Choice(all) => json!({"enum": all}),
+        Kind::Whole(min, max) => {
+            json!({"anyOf": [{"type": "integer", "minimum": min, "maximum": max}, variable()]})
+        }
+        Kind::Choice(all) => json!({"anyOf": [{"enum": all}, variable()]}),
         Kind::Any => json!({}),
         Kind::List(inner) => json!({"type": "array", "items": schema_of(inner)}),
         Kind::Map(_, inner) => json!({"type": "object", "additionalProperties": schema_of(inner)}),
@@ -244,6 +251,7 @@ fn accepts(root: &Value, schema: &Value, value: &Value) -> bool {
         && (schema["enum"].is_null() || listed("enum").contains(value))
         && (schema["anyOf"].is_null() || listed("anyOf").iter().any(|s| accepts(root, s, value)))
         && listed("allOf").iter().all(|s| accepts(root, s, value))
+        && (schema["pattern"].is_null() || value.as_str().is_some_and(|text| text.contains("${")))
         && schema["minimum"].as_i64().is_none_or(|min| value.as_i64().is_none_or(|v| v >= min))
         && schema["maximum"].as_i64().is_none_or(|max| value.as_i64().is_none_or(|v| v <= max))
         && value.as_array().is_none_or(|all| {

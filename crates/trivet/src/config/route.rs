@@ -61,7 +61,16 @@ pub(crate) fn read(
         Ok(rule) => Some(rule),
         Err(error) => {
             let hint = match error {
+                _ if text.starts_with(['^', '~']) || text.contains(['(', '$', '\\']) => {
+                    "regular expressions are not known: a `*` stands for any part of a segment, as in `/*/feed.xml`"
+                        .to_owned()
+                }
+                _ if text.contains("://") => "write the path alone: the site's `hosts` say the rest".to_owned(),
                 BadRule::NoSlash => format!("write `/{text}`"),
+                BadRule::NotPlain if text.contains('?') => {
+                    let path = text.split('?').next().unwrap_or_default();
+                    format!("the query is no part of the path: `{path}`")
+                }
                 BadRule::NotPlain => "write it as people read it: `/a b`, `/café`".to_owned(),
                 BadRule::Stars => "write `/a/**/b`".to_owned(),
                 BadRule::Long => "a shorter pattern, or a prefix as `/a/*`".to_owned(),
@@ -206,6 +215,11 @@ fn to_app(
         }
         _ => String::new(),
     };
+    if section.flag("mount") && section.has("rewrite") {
+        let span = section.entry("rewrite").map_or(section.span, |e| &e.name_span);
+        let hint = "leave one out: `mount` tells the app where it lives, `rewrite` hides it";
+        reading.error(span, "`mount` and `rewrite` both say which path the app sees", hint);
+    }
     let rewrite = match section.text("rewrite") {
         None => None,
         Some((text, span)) => {
@@ -262,7 +276,7 @@ fn redirect(section: Section<'_>, rule: Option<&PathRule>, reading: &mut Reading
         return None;
     }
     let status = match section.get("status") {
-        Some(Node { value: Value::Whole(status), span }) => {
+        Some(Node { value: Value::Whole(status), span, .. }) => {
             if ![301, 302, 303, 307, 308].contains(status) {
                 let hint = "308 and 301 are for good, 307 and 302 for now, 303 leads to a page after a form";
                 reading.error(span, format!("{status} is not the status of a redirect"), hint);
@@ -367,7 +381,7 @@ fn files(
     otherwise: Option<Box<edge::Action>>,
     reading: &mut Reading,
 ) -> Option<edge::Static> {
-    let empty = Node { span: 0..0, value: Value::Table(Vec::new()) };
+    let empty = Node::empty();
     let table = section.sub("static");
     let (text, span) = match table {
         Some(table) => table.text("folder")?,

@@ -24,16 +24,14 @@ pub(crate) struct Reading {
     /// Relative paths are relative to it.
     pub(crate) folder: PathBuf,
     pub(crate) found: Vec<Found>,
-    /// Files that were read.
-    pub(crate) watched: Vec<PathBuf>,
     /// Where lines end.
     line_ends: Vec<usize>,
 }
 
 impl Reading {
-    pub(crate) fn new(file: PathBuf, folder: PathBuf, text: &str) -> Self {
+    pub(crate) fn new(folder: PathBuf, text: &str) -> Self {
         let line_ends = text.bytes().enumerate().filter(|(_, b)| *b == b'\n').map(|(at, _)| at).collect();
-        Self { folder, found: Vec::new(), watched: vec![file], line_ends }
+        Self { folder, found: Vec::new(), line_ends }
     }
 
     pub(crate) fn take(&mut self, all: Vec<Wrong>) {
@@ -81,7 +79,6 @@ impl Reading {
 
     /// The content of a small file. `what`: as in "the page".
     pub(crate) fn read(&mut self, span: &Span, what: &str, path: &Path, bytes_max: u64) -> Option<Vec<u8>> {
-        self.watched.push(path.to_owned());
         let shown = path.display();
         let read = std::fs::metadata(path).and_then(|m| {
             if m.is_dir() {

@@ -6,7 +6,7 @@ use trivet_http::h1::Limits;
 use trivet_supervise::process::account;
 use trivet_wire::control::Transport;
 
-use super::document::{Span, Value};
+use super::document::{Node, Span};
 use super::edge;
 use super::section::{Reading, Section};
 use crate::flags::LogLevel;
@@ -30,14 +30,19 @@ pub(crate) struct ServerPart {
 
 pub(crate) fn read(section: Option<Section<'_>>, reading: &mut Reading) -> (ServerPart, edge::Server) {
     // Without the table every default holds.
-    let empty = super::document::Node { span: 0..0, value: Value::Table(Vec::new()) };
+    let empty = Node::empty();
     let nowhere: Span = 0..0;
     let section = section
         .or_else(|| Section::new(&super::keys::SERVER, &empty, &nowhere))
         .expect("an empty table is a table");
-    let path = |name: &str| {
-        let (text, _) = section.text(name)?;
-        (text != "-").then(|| reading.absolute(text))
+    let mut path = |name: &str| {
+        let (text, span) = section.text(name)?;
+        let path = (text != "-").then(|| reading.absolute(text))?;
+        if let Some(folder) = path.parent().filter(|folder| !folder.is_dir()) {
+            let message = format!("there is no folder `{}` for the `{name}`", folder.display());
+            reading.error(span, message, "make it, or name another");
+        }
+        Some(path)
     };
     let (pid_file, log_file, ticket_key) = (path("pid-file"), path("log-file"), path("ticket-key"));
     let log_level = match section.word("log-level") {

@@ -6,6 +6,37 @@ use super::problem::similar;
 use super::section::Reading;
 use crate::values;
 
+/// Makes numbers and truth values of texts that environment variables were filled in, where such are wanted.
+pub(crate) fn settle(kind: &'static Kind, node: &mut Node) {
+    match (kind, &mut node.value) {
+        (Kind::Whole(..), Value::Text(text)) if node.filled => {
+            if let Ok(number) = text.trim().parse() {
+                node.value = Value::Whole(number);
+            }
+        }
+        (Kind::Bool, Value::Text(text)) if node.filled => {
+            if let Ok(is) = text.trim().parse() {
+                node.value = Value::Bool(is);
+            }
+        }
+        (Kind::List(inner), Value::List(list)) => list.iter_mut().for_each(|one| settle(inner, one)),
+        (Kind::Map(_, inner), Value::Table(entries)) => {
+            for entry in entries {
+                settle(inner, &mut entry.node);
+            }
+        }
+        (Kind::Table(table), Value::Table(entries)) => {
+            for entry in entries {
+                if let Some(key) = table.key(&entry.name) {
+                    settle(&key.kind, &mut entry.node);
+                }
+            }
+        }
+        (Kind::Either(kinds), _) => kinds.iter().for_each(|kind| settle(kind, node)),
+        _ => {}
+    }
+}
+
 /// Checks a table and all beneath it. `span`: where it is told what is missing.
 pub(crate) fn table(table: &'static Table, entries: &[Entry], span: &Span, reading: &mut Reading) {
     for entry in entries {
@@ -60,6 +91,10 @@ fn unknown(table: &'static Table, entry: &Entry, reading: &mut Reading) {
     let is_outer = table.title == keys::FILE.title || outer.iter().any(|t| t.title == table.title);
     let home = outer.into_iter().find(|t| is_outer && t.key(name).is_some());
     let hint = match (home, meant(table, name)) {
+        // Somebody has left the step out.
+        (None, None) if table.key("set").is_some() && name.contains('-') => {
+            format!("write it as `{} = {{ set = {{ {name} = … }} }}`", table.title)
+        }
         (Some(home), _) if home.title.starts_with('[') => format!("`{name}` belongs to `{}`", home.title),
         (Some(home), _) => format!("`{name}` belongs to a `{}`", home.title),
         (None, Some(key)) => format!("did you mean `{key}`?"),
@@ -135,6 +170,15 @@ fn takes_text(kind: &Kind) -> bool {
     }
 }
 
+/// Whether a list of such values would be fit.
+fn one_of_list(kind: &Kind, value: &Value) -> bool {
+    match kind {
+        Kind::List(inner) => fits(inner, value),
+        Kind::Either(kinds) => kinds.iter().any(|k| one_of_list(k, value)),
+        _ => false,
+    }
+}
+
 fn unfit(name: &str, kind: &'static Kind, it: &Node, reading: &mut Reading) {
     let message = format!("`{name}` must be {}", described(kind));
     let choices = match (kind, &it.value) {
@@ -148,7 +192,7 @@ fn unfit(name: &str, kind: &'static Kind, it: &Node, reading: &mut Reading) {
         Value::Text(text) if matches!(text.as_str(), "true" | "false") && matches!(kind, Kind::Bool) => {
             format!("write it without quotes: `{text}`")
         }
-        Value::Text(text) if matches!(kind, Kind::List(Kind::Text | Kind::Path)) => {
+        Value::Text(text) if one_of_list(kind, &it.value) => {
             format!("a list stands in brackets: `[\"{text}\"]`")
         }
         Value::Text(_) | Value::Table(_) if matches!(kind, Kind::List(_)) => {

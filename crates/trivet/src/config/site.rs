@@ -123,6 +123,15 @@ fn read(
         Bind::Tcp { port, .. } if *speaks == Speaks::Https => Some(*port),
         _ => None,
     });
+    let secure_only = has(Speaks::Https) && !has(Speaks::Inherited) && (to_https || !has(Speaks::Http));
+    for read in &routes {
+        if let edge::Action::Redirect { to, .. } = &read.route.action
+            && is_circle(to, secure_only && !read.plain)
+        {
+            let hint = "write another host or path; a site with `http://` and `https://` addresses sends to https by itself";
+            reading.error(&read.span, format!("`{to}` leads back to where it comes from"), hint);
+        }
+    }
     let (mut main, mut plain) = (Vec::new(), Vec::new());
     for (bind, speaks, span) in &listens {
         let Some(at) = listen::place(&mut all.listeners, bind, *speaks, span, reading) else { continue };
@@ -168,6 +177,13 @@ fn read(
         log,
     });
     all.spans.push(spans);
+}
+
+/// Whether a redirect leads to the address that was asked for.
+fn is_circle(to: &str, secure_only: bool) -> bool {
+    let rest = to.strip_prefix("{scheme}://{host}");
+    let rest = rest.or_else(|| to.strip_prefix("https://{host}").filter(|_| secure_only));
+    matches!(rest.unwrap_or(to), "{uri}" | "{path}")
 }
 
 /// A route without anything but its action.

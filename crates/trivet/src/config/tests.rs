@@ -84,7 +84,7 @@ fn certificate(folder: &Path, name: &str, hosts: &[&str], (from, until): (i32, i
 }
 
 fn read(folder: &Path, text: &str) -> Result<Decided, Vec<Problem>> {
-    read_text(text, "trivet.toml", folder.join("trivet.toml"), folder.to_owned(), &env)
+    read_text(text, "trivet.toml", folder.to_owned(), &env)
 }
 
 fn told(folder: &Path, text: &str) -> String {
@@ -202,7 +202,6 @@ fn the_example_is_read() {
     let edge::Action::Static(files) = &decided.edge.sites[1].routes[0].action else { panic!("files") };
     assert_eq!((files.at.as_str(), files.index.len()), ("/static", 1));
     assert_eq!(decided.edge.sites[1].routes[3].body_bytes_max, 500 << 20);
-    assert!(decided.watched.contains(&folder.join("pages/404.html")));
     let told = explain(
         &decided.edge,
         &Question { url: "https://shop.example/static/a.css", method: "GET", headers: &[] },
@@ -315,6 +314,18 @@ fn what_is_left_out_has_its_default() {
     );
     assert_eq!(server.trusted_peers.as_ref().map(Vec::len), Some(2));
     assert_eq!(decided.apps[0].title, "a");
+    std::fs::remove_dir_all(folder).unwrap();
+}
+
+#[test]
+fn numbers_may_come_from_the_environment() {
+    let folder = folder("numbers");
+    let text = "[app.a]\nwsgi = \"a\"\nworkers = \"${N:-3}\"\nthreads = \"${N:-4}\"\nreload = \"${R:-true}\"\n\
+                env = { A = \"${N:-1}\" }\n[site.s]\n";
+    let decided = read(&folder, text).unwrap();
+    let app = &decided.apps[0];
+    assert_eq!((app.workers, app.threads, app.reload, app.env[0].1.as_str()), (3, 4, true, "1"));
+    assert!(read(&folder, &text.replace("${N:-4}", "${N:-x}")).is_err());
     std::fs::remove_dir_all(folder).unwrap();
 }
 

@@ -29,13 +29,10 @@ pub(crate) fn read(
         all[at].hosts.extend_from_slice(hosts);
         return Some(at);
     }
-    // They have a watch of their own.
-    let watched = reading.watched.len();
     let texts = (
         reading.read(cert_span, "the certificate", &chain, FILE_BYTES_MAX),
         reading.read(key_span, "the key", &key, FILE_BYTES_MAX),
     );
-    reading.watched.truncate(watched);
     let (chain_text, key_text) = (texts.0?, texts.1?);
     if let Err(error) = EdgeIdentity::new(&chain_text, &key_text) {
         let hint = "`cert` names the server's certificate and those that lead to its issuer, `key` its key, both as PEM";

@@ -843,6 +843,31 @@ access-log = { file = "-", format = "nginx" }
 "#,
     ),
     (
+        "no folder for the server's log",
+        r#"[server]
+log-file = "no/server.log"
+[app.shop]
+wsgi = "shop:app"
+[site.main]
+"#,
+    ),
+    (
+        "a number of the environment that is none",
+        r#"[app.shop]
+wsgi = "shop:app"
+threads = "${SET}"
+[site.main]
+"#,
+    ),
+    (
+        "letters that act on a terminal",
+        r#"[app.shop]
+wsgi = "shop:app"
+[site.main]
+route = [{ path = "/*", app = "\u001b[31mred\n" }]
+"#,
+    ),
+    (
         "no folder for the log",
         r#"[app.shop]
 wsgi = "shop:app"
@@ -1067,7 +1092,8 @@ wsgi = "shop:app"
 [site.main]
 route = [
   { path = "/*", app = "shop" },
-  { path = "/**/*.php", respond = 404 },
+  { path = "/cgi/*", app = "shop" },
+  { path = "/cgi/**/*.php", respond = 404 },
 ]
 "#,
     ),
@@ -1155,6 +1181,14 @@ route = [{ path = "/*/shop/*", app = "shop", mount = true }]
 "#,
     ),
     (
+        "a mount and a rewrite",
+        r#"[app.shop]
+wsgi = "shop:app"
+[site.main]
+route = [{ path = "/shop/*", app = "shop", mount = true, rewrite = "/{rest}" }]
+"#,
+    ),
+    (
         "a rewrite without a slash",
         r#"[app.shop]
 wsgi = "shop:app"
@@ -1205,6 +1239,43 @@ route = [
   { path = "/a/*", redirect = "https://shop.example{rest}" },
   { path = "/b/*", redirect = "//{rest}" },
 ]
+"#,
+    ),
+    (
+        "a redirect in a circle",
+        r#"[site.main]
+listen = ["https://0.0.0.0:443"]
+tls = { cert = "cert.pem", key = "cert.key" }
+route = [
+  { path = "/*", redirect = "https://{host}{uri}" },
+  { path = "/a", redirect = "{uri}" },
+]
+"#,
+    ),
+    (
+        "a regular expression, an address and a query instead of a path",
+        r#"[site.main]
+route = [
+  { path = "^/a$", respond = 200 },
+  { path = "https://shop.example/b", respond = 200 },
+  { path = "/c?d=1", respond = 200 },
+]
+"#,
+    ),
+    (
+        "a field in the wrong place",
+        r#"[app.shop]
+wsgi = "shop:app"
+[site.main]
+response-headers = { X-Frame-Options = "DENY" }
+"#,
+    ),
+    (
+        "a coding without brackets",
+        r#"[app.shop]
+wsgi = "shop:app"
+[site.main]
+compress = "gzip"
 "#,
     ),
     (
