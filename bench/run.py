@@ -83,15 +83,15 @@ class Running:
         while good < 3:
             try:
                 if ctx.h2:
-                    fine, why = b":status: 200" in loads.nghttp(scenarios.url(ctx, path), "-nv"), "no 200 by HTTP/2: "
+                    fine, why = b":status: 200" in loads.nghttp(scenarios.url(ctx, path), "-nv"), "no 200 by HTTP/2; "
                 else:
                     fine, why = b" 200" in self.head(ctx, path), ""
                 good = good + 1 if fine else 0
             except OSError as e:
-                good, why = 0, f"{e}: "
+                good, why = 0, f"{e}; "
             if good == 0:
                 if time.monotonic() > end:
-                    raise RuntimeError(f"not ready: {why}{self.log()}")
+                    raise RuntimeError(f"not ready: {why}log: {self.log()}")
                 time.sleep(0.1)
 
     def head(self, ctx, path):
