@@ -6,7 +6,7 @@ import json
 import statistics
 from dataclasses import dataclass, field
 
-SCENARIOS = ["hello", "hello12", "hello1", "flask", "body", "churn", "mixed", "slow", "idle", "static"]
+SCENARIOS = ["hello", "hello12", "hello1", "flask", "body", "churn", "mixed", "slow", "idle", "static", "tls", "h2"]
 MORE_SLOTS = ("granian",)              # in `mixed` for the record: they may serve more than four requests at a time
 
 
@@ -179,20 +179,26 @@ def slow(r, me):
     return out
 
 
-def idle(r, me):
-    group = "10,000 idle connections"
+def each_idle(r, me, group, kind, limit, note):
+    """Memory for each of 10,000 connections."""
     rows, trouble = list(r.rows(group, me).values()), r.trouble(group, me)
     if lost := sum(x["requests"] - x["still_open"] for x in rows):
         trouble = ", ".join(filter(None, [trouble, f"{lost} connections did not stay open"]))
-    start = [x["memory_idle"]["front"] for x in rows]
     each = [x["conn_front_kib"] for x in rows if x["requests"] == 10_000]
+    return Finding(f"idle: KiB that supervisor and edge grow by for each of 10,000 {kind}", f"≤ {limit}", each,
+                   statistics.median(each) <= limit and not trouble if each else False if trouble else None,
+                   "; ".join(filter(None, [note, trouble])))
+
+
+def idle(r, me):
+    group = "10,000 idle connections"
+    rows = r.rows(group, me).values()
+    start = [x["memory_idle"]["front"] for x in rows]
     kernel = [x["kernel_slab_kib"] + x["kernel_tcp_kib"] for x in rows]
     note = f"kernel, both ends and the client's descriptors: {statistics.median(kernel):.1f} KiB" if kernel else ""
     return [Finding("idle: MiB of supervisor and edge together (PSS and memfds)", "≤ 12", start,
                     statistics.median(start) <= 12 if start else None),
-            Finding("idle: KiB that supervisor and edge grow by for each of 10,000 connections", "≤ 8", each,
-                    statistics.median(each) <= 8 and not trouble if each else False if trouble else None,
-                    "; ".join(filter(None, [note, trouble])))]
+            each_idle(r, me, group, "connections", 8, note)]
 
 
 def static(r, me):
@@ -200,7 +206,22 @@ def static(r, me):
         ("1k", "nginx", 0.65), ("1k", "nginx-filecache", 0.85), ("16k", "nginx", 0.65), ("16k", "nginx-filecache", 0.85),
         ("1m", "nginx", 0.9), ("1m", "caddy", 1.0))] + [
         versus(r, "static", f"{size}, https h1", "cpu_us", me, peer, limit) for size, peer, limit in (
-            ("1k", "nginx", 0.75), ("1k", "nginx-filecache", 0.9), ("1m", "nginx", 1.03))]
+            ("1k", "nginx", 0.75), ("1k", "nginx-filecache", 0.9), ("1m", "nginx", 1.03))] + [
+        versus(r, "static", "1k, http, access log on", "cpu_us", me, "nginx", 0.65)]
 
 
-FINDERS = {f.__name__: f for f in (hello, hello12, hello1, flask, body, churn, mixed, slow, idle, static)}
+def tls(r, me):
+    idle_group = "10,000 idle TLS connections"
+    theirs = [x["conn_front_kib"] for x in r.rows(idle_group, "nginx").values() if x["requests"] == 10_000]
+    note = f"nginx: {statistics.median(theirs):.1f} KiB" if theirs else ""
+    return [versus(r, "TLS 1.3", group, "cpu_us", me, "nginx", limit) for group, limit in (
+        ("full handshakes, P-256", 0.65), ("full handshakes, RSA-2048", 1.05), ("resumed handshakes, P-256", 1.0))] + [
+        each_idle(r, me, idle_group, "TLS connections", 24, note)]
+
+
+def h2(r, me):
+    return [versus(r, "HTTP/2", group, "cpu_us", me, peer, limit) for group in ("1k, https h2", "1k, http h2")
+            for peer, limit in (("nginx", 0.65), ("nginx-filecache", 0.9))]
+
+
+FINDERS = {f.__name__: f for f in (hello, hello12, hello1, flask, body, churn, mixed, slow, idle, static, tls, h2)}

@@ -11,7 +11,8 @@ apt-get update -q
 apti wrk nghttp2-client apache2-utils openssl
 apti nginx-light haproxy caddy
 apti apache2 libapache2-mod-wsgi-py3
-apti libev-dev libpcre2-dev gcc make pkg-config
+apti libev-dev libpcre2-dev gcc libc6-dev make pkg-config
+apti libssl-dev                       # for handshakes.c, the load generator for TLS handshakes
 [ -x "$VENV/bin/python" ] || python3 -m venv "$VENV"
 : > "$VENV/failed.txt"
 pipi() { nice -n 10 "$VENV/bin/pip" install -q "$@" || echo "$*" >> "$VENV/failed.txt"; }
@@ -24,4 +25,5 @@ pipi fastwsgi; pipi bjoern; pipi uwsgi; pipi pyvoy
 # gunicorn with its C parser needs another gunicorn version today, so it gets its own folder
 pipi --target "$VENV/gunicorn-fast" 'gunicorn[fast]'
 "$VENV/bin/pip" list --format=freeze > "$VENV/versions.txt"
+(cd "$(dirname "$0")" && python3 -c 'import servers; print(servers.no_handshakes() or "handshakes: ok")')
 echo "failed:"; cat "$VENV/failed.txt"

@@ -8,10 +8,12 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 import openloop as ol
 import proc
+import servers as S
 
 HERE = Path(__file__).resolve().parent
 
@@ -64,7 +66,8 @@ def wrk(url, secs, conns=64, lua="", threads=1, timeout=2):
 
 
 def h2load(url, secs, conns=32, streams=1, h1=False, rps=0):
-    """HTTP/2 (or --h1). rps>0: fixed rate over all connections. Percentiles come from the request log."""
+    """HTTP/2, over http:// by prior knowledge (or --h1). rps>0: fixed rate over all connections. Percentiles come from
+    the request log."""
     secs = max(1, round(secs))
     log = tempfile.mktemp(prefix="h2load-")
     argv = ["h2load", "-t1", f"-c{conns}", f"-m{streams}", f"-D{secs}", f"--log-file={log}"]
@@ -82,6 +85,9 @@ def h2load(url, secs, conns=32, streams=1, h1=False, rps=0):
         os.unlink(log)
     except OSError:
         pass
+    spoken = (re.search(r"^Application protocol: (\S+)", out, re.M) or ["", ""])[1]
+    if not h1 and spoken not in ("h2", "h2c"):          # it takes http/1.1 from a server that offers nothing else
+        return {"requests": 0, "errors": 1, "failed": f"no HTTP/2: {spoken or out[-300:]}"}
     if not done or not times:
         return {"requests": 0, "errors": 1, "note": out[-300:]}
     times.sort()
@@ -100,6 +106,55 @@ def ab(url, secs, conns=32):
     return {"requests": int(num("Complete requests")), "rps": num("Requests per second"), "errors": failed,
             "p50": num(r"\s+50%") * 1000, "p99": num(r"\s+99%") * 1000,
             "note": proto}
+
+
+def nghttp(url, *extra, limit=10):
+    """What one GET by HTTP/2 prints: the body, or with -nv the frames."""
+    p = subprocess.run(["nghttp", "-t", str(limit), *extra, url], capture_output=True, timeout=limit + 5)
+    if not p.stdout:
+        raise OSError(f"no HTTP/2: {p.stderr.decode(errors='replace').strip()[-200:] or 'no answer'}")
+    return p.stdout
+
+
+KEYS = {"p256": "EC-256", "rsa2048": "RSA-2048"}
+WANTED = {"version": "TLSv1.3", "group": "X25519", "suite": "TLS_AES_128_GCM_SHA256"}
+
+
+def handshakes(c, secs, path, resume=False, conns=16, count=0):
+    """A new connection, a TLS 1.3 handshake, one GET, a close; all of them full, or all resumed."""
+    if why := S.no_handshakes():
+        return {"requests": 0, "errors": 1, "failed": why}
+    out = sh([str(S.HANDSHAKES), *["--resume"] * resume, f"--conns={conns}", "--threads=2", f"--seconds={secs}",
+              f"--count={count}", f"--group={WANTED['group']}", f"--suite={WANTED['suite']}", str(c.port), path], secs + 30)
+    if not out.stdout.strip():
+        return {"requests": 0, "errors": 1, "note": out.stderr[-300:]}
+    d = json.loads(out.stdout)
+    wanted = WANTED | {"key": KEYS[c.key_type]}
+    odd = [f"{k} {d[k]} instead of {x}" for k, x in wanted.items() if d[k] != x]
+    unlike = d["full" if resume else "resumed"]
+    notes = [*odd, *[f"{unlike} were {'not ' * resume}resumed"] * bool(unlike), *filter(None, [d["error"]])]
+    return {"requests": d["done"], "rps": d["done"] / d["secs"], "p50": d["p50"], "p99": d["p99"],
+            "errors": d["failed"] + d["late"] + unlike + len(odd) + (not d["done"]),
+            "resumed": d["resumed"], "full": d["full"], "primed": d["primed"],
+            "note": "; ".join(notes) or " ".join(d[k] for k in wanted)}
+
+
+def lines(path):
+    try:
+        with open(path, "rb") as f:
+            return sum(block.count(b"\n") for block in iter(lambda: f.read(1 << 20), b""))
+    except OSError:
+        return 0
+
+
+def logged(c, load):
+    """Runs load() and counts the lines that the access log has grown by: a request without one is an error."""
+    before, r, end = lines(c.log), load(), time.monotonic() + 3
+    while (missing := r["requests"] + before - lines(c.log)) > 0 and time.monotonic() < end:
+        time.sleep(0.1)
+    r["unlogged"] = max(0, missing)
+    r["errors"] += r["unlogged"]
+    return r
 
 
 def openloop(port, secs, rate, conns=32, share=0.0, seed=7):
@@ -153,12 +208,12 @@ def beside_slow(c, kinds, load):
     return result
 
 
-def idle(c, n):
+def idle(c, n, path="/"):
     """N keep-alive connections, one request each, then silence: what they cost while they are silent."""
     slab0, tcp0 = proc.kernel_bytes()
     m0 = proc.memory(proc.tree(c.roots))
-    p = subprocess.Popen([sys.executable, str(HERE / "idleclients.py"), str(c.port), str(n)], stdin=subprocess.PIPE,
-                         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    p = subprocess.Popen([sys.executable, str(HERE / "idleclients.py"), str(c.port), str(n), path] + ["tls"] * c.tls,
+                         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
     prefer(p.pid)
     try:
         done = int(p.stdout.readline().split()[1])

@@ -43,7 +43,7 @@ class Running:
         self.dir = Path(tempfile.mkdtemp(prefix="bench-"))
         self.dir.chmod(0o755)
         self.ctx = S.Ctx(case.app, next(ports), case.workers, self.dir, tls=case.tls, round=round,
-                         conns=case.conns)
+                         conns=case.conns, key_type=case.key_type, h2=case.h2)
         self.aux, self.procs = [], []
         try:
             self.begin(case)
@@ -82,20 +82,25 @@ class Running:
         good, end = 0, time.monotonic() + limit
         while good < 3:
             try:
-                s = socket.create_connection(("127.0.0.1", ctx.port), timeout=2)
-                if ctx.tls:
-                    no = ssl._create_unverified_context()
-                    s = no.wrap_socket(s, server_hostname="localhost")
-                s.sendall(f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{ctx.port}\r\nConnection: close\r\n\r\n".encode())
-                head = s.recv(64)
-                s.close()
-                good = good + 1 if b" 200" in head else 0
-            except OSError:
-                good = 0
+                if ctx.h2:
+                    fine, why = b":status: 200" in loads.nghttp(scenarios.url(ctx, path), "-nv"), "no 200 by HTTP/2; "
+                else:
+                    fine, why = b" 200" in self.head(ctx, path), ""
+                good = good + 1 if fine else 0
+            except OSError as e:
+                good, why = 0, f"{e}; "
             if good == 0:
                 if time.monotonic() > end:
-                    raise RuntimeError("not ready: " + self.log())
+                    raise RuntimeError(f"not ready: {why}log: {self.log()}")
                 time.sleep(0.1)
+
+    def head(self, ctx, path):
+        with socket.create_connection(("127.0.0.1", ctx.port), timeout=2) as s:
+            if ctx.tls:
+                s = ssl._create_unverified_context().wrap_socket(s, server_hostname="localhost")
+            with s:
+                s.sendall(f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{ctx.port}\r\nConnection: close\r\n\r\n".encode())
+                return s.recv(64)
 
     def log(self):
         return (self.dir / "log.txt").read_text(errors="replace")[-400:]
@@ -162,6 +167,8 @@ def measure(case, secs, round=0):
 
 # ------------------------------------------------------------------ are the answers right?
 def fetch(ctx, method, path, body=b"", ctype=""):
+    if ctx.h2:
+        return 200, loads.nghttp(scenarios.url(ctx, path))
     cls = http.client.HTTPSConnection if ctx.tls else http.client.HTTPConnection
     kw = {"context": ssl._create_unverified_context()} if ctx.tls else {}
     c = cls("127.0.0.1", ctx.port, timeout=10, **kw)
@@ -171,7 +178,8 @@ def fetch(ctx, method, path, body=b"", ctype=""):
 
 
 def smoke(names):
-    """Starts every server of the scenarios once and checks the answers; no load, so no lock."""
+    """Starts every server of the scenarios once and checks the answers, and the load generators that check more than
+    answers, briefly; no load to speak of, so no lock."""
     big = b"x" * (1 << 20)
     form = "application/x-www-form-urlencoded"
     asks = {"hello": [("GET", "/", b"", "", lambda b: b == b"Hello, World!")],
@@ -185,7 +193,7 @@ def smoke(names):
     seen, bad = set(), 0
     for name in names or scenarios.ALL:
         for c in scenarios.ALL[name]()[1]:
-            key = (c.server.name, c.app, c.tls, c.label, c.probe.endswith(".bin"))
+            key = (c.server.name, c.app, c.tls, c.label, c.probe.endswith(".bin"), c.h2, c.trial and c.group)
             if key in seen or c.server.missing():
                 continue
             seen.add(key)
@@ -193,6 +201,8 @@ def smoke(names):
             if c.probe.endswith(".bin"):
                 todo = [("GET", f"/s/{f}.bin", b"", "", lambda b, f=f: b == (S.FILES / f"www/s/{f}.bin").read_bytes())
                         for f in ("1k", "16k", "1m")]
+            elif c.probe == "/health":
+                todo = [("GET", "/health", b"", "", lambda b: b == b"ok\n")]
             try:
                 r = Running(c)
             except Exception as e:
@@ -209,9 +219,19 @@ def smoke(names):
                     except Exception as e:
                         bad += 1
                         print(f"BAD  {name} {c.label} {method} {path}: {type(e).__name__} {e} {r.log()[-200:]}", flush=True)
+                if c.trial:
+                    try:
+                        got = c.trial(r.ctx)
+                        wrong = got.get("failed") or got["errors"] or got["requests"] != got.get("still_open", got["requests"])
+                    except Exception as e:
+                        got, wrong = f"{type(e).__name__} {e}", True
+                    if wrong:
+                        bad += 1
+                        print(f"BAD  {name} {c.label} [{c.group}] trial: {got} {r.log()[-200:]}", flush=True)
             finally:
                 r.stop()
-            print(f"done {name} {c.label} {c.app} {'tls' if c.tls else ''}", flush=True)
+            print(f"done {name} {c.label} {c.app} {'tls' if c.tls else ''} {'h2' if c.h2 else ''} "
+                  f"{f'[{c.group}]' if c.trial else ''}".rstrip(), flush=True)
     return 1 if bad else 0
 
 
@@ -312,6 +332,7 @@ EXTRA = {                                    # columns of some scenarios: title,
     "conn_kib": ("KiB/conn", "{:.2f}", 1), "conn_front_kib": ("KiB/conn, front", "{:.2f}", 1),
     "memfd_kib": ("of it memfd", "{:.2f}", 1), "kernel_slab_kib": ("kernel slab KiB/conn, both ends", "{:.1f}", 1),
     "kernel_tcp_kib": ("TCP buffers KiB/conn", "{:.2f}", 1), "still_open": ("still open", "{:.0f}", 1),
+    "resumed": ("resumed", "{:.0f}", 1), "full": ("full", "{:.0f}", 1), "unlogged": ("not logged", "{:.0f}", 1),
 }
 
 
@@ -377,6 +398,9 @@ def main():
     if o.check:
         for s in S.WSGI + S.ASGI + S.STATIC + S.PROXIES + [S.ROBYN]:
             print(f"{s.name:24s} {s.missing() or 'ok'}")
+        for tool in ("wrk", "h2load", "nghttp", "ab", "openssl"):
+            print(f"{tool:24s} {'ok' if shutil.which(tool) else f'not found: {tool}'}")
+        print(f"{'handshakes':24s} {S.no_handshakes() or 'ok'}")
         return 0
     if o.smoke:
         S.prepare()

@@ -16,6 +16,9 @@ class Case:
     workers: int = 1
     probe: str = "/"
     tls: bool = False
+    key_type: str = "p256"     # of the certificate
+    h2: bool = False           # the server must speak HTTP/2 on this port; not all speak HTTP/1.1 there then
+    trial: Callable = None     # trial(ctx) -> dict with `errors`: what --smoke runs of the load
     warm: bool = True
     label: str = ""
     backend: bool = False
@@ -135,11 +138,34 @@ def static():
             for s in S.STATIC:
                 cases.append(Case(f"{f}, {'https h1' if tls else 'http'}", s, get(f"/s/{f}.bin", conns), "hello:app", 2,
                                   "/s/1k.bin", tls))
-    for f in ("1k",):
-        for s in [s for s in S.STATIC]:
-            cases.append(Case(f"{f}, h2 (8 conns x 8 streams)", s,
-                              lambda c, secs, f=f: loads.h2load(url(c, f"/s/{f}.bin"), secs, 8, 8), "hello:app", 2,
-                              "/s/1k.bin", True))
+    few = get("/s/1k.bin", 4)
+    cases += [Case("1k, http, access log on", s, lambda c, secs: loads.logged(c, lambda: get("/s/1k.bin")(c, secs)),
+                   workers=2, probe="/s/1k.bin", trial=lambda c: loads.logged(c, lambda: few(c, 1))) for s in S.STATIC_LOG]
+    return "nginx", cases
+
+
+def h2():
+    """HTTP/2, static 1 KiB, 8 connections with 8 streams each"""
+    def load(c, secs):
+        return loads.h2load(url(c, "/s/1k.bin"), secs, 8, 8)
+    clear = [s for s in S.STATIC if s.name != "granian"]
+    return "nginx", [Case(f"1k, {'https' if tls else 'http'} h2", s, load, workers=2, probe="/s/1k.bin", tls=tls, h2=True,
+                          trial=lambda c: load(c, 1))
+                     for tls in (True, False) for s in (S.STATIC if tls else clear)]
+
+
+def tls():
+    """What a TLS connection costs: full and resumed handshakes, and 10,000 that are idle"""
+    def load(resume, count=0):
+        return lambda c, secs=10: loads.handshakes(c, secs, "/health", resume, count=count)
+
+    cases = [Case(group, s, load(resume), workers=2, probe="/health", tls=True, key_type=key, trial=load(resume, 100))
+             for group, key, resume in (("full handshakes, P-256", "p256", False),
+                                        ("full handshakes, RSA-2048", "rsa2048", False),
+                                        ("resumed handshakes, P-256", "p256", True)) for s in S.TLS]
+    cases += [Case("10,000 idle TLS connections", s, lambda c, secs: loads.idle(c, 10_000, "/health"), workers=2,
+                   probe="/health", tls=True, warm=False, conns=16_384, trial=lambda c: loads.idle(c, 50, "/health"))
+              for s in S.TLS]
     return "nginx", cases
 
 
@@ -178,7 +204,7 @@ def idle():
     """10,000 idle keep-alive connections: memory, before any and with all of them."""
     few = pick("trivet", "bjoern", "fastwsgi", "granian-bt1", "nginx+uwsgi", "nginx+gunicorn-gthread")
     return "nginx+uwsgi", [Case("10,000 idle connections", s, lambda c, secs: loads.idle(c, 10_000), warm=False,
-                                conns=16_384) for s in few]
+                                conns=16_384, trial=lambda c: loads.idle(c, 50)) for s in few]
 
 
 def fixed():
@@ -216,4 +242,4 @@ def body():
 
 
 ALL = {f.__name__: f for f in (hello, hello12, hello1, flask, body, churn, mixed, slow, idle, fixed,
-                                      static, proxy, framework, asgi)}
+                                      static, tls, h2, proxy, framework, asgi)}

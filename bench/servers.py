@@ -16,6 +16,7 @@ CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "trivet
 CACHE.mkdir(parents=True, exist_ok=True)
 VENV = Path(os.environ.get("BENCH_VENV", CACHE / "venv"))
 FILES = Path("/var/tmp/trivet-bench")       # static files and certificates, made by prepare(); servers drop root
+HANDSHAKES = CACHE / "handshakes"            # made from handshakes.c by build()
 PY = str(VENV / "bin/python")
 SITE = next(VENV.glob("lib/python3*/site-packages"), VENV / "lib")
 TRIVET = os.environ.get("TRIVET_BIN", str(HERE.parent / "target/release/trivet"))
@@ -33,6 +34,8 @@ class Ctx:
     dir: Path
     backend: int = 0    # port of the backend for proxy scenarios
     tls: bool = False
+    key_type: str = "p256"    # which of CERTIFICATES
+    h2: bool = False    # HTTP/2: without TLS, by prior knowledge
     round: int = 0      # which round of the run this is: the seed of what is random
     conns: int = 4096   # connections that the server must be able to hold
     roots: list = field(default_factory=list)      # process ids of what was started
@@ -45,6 +48,18 @@ class Ctx:
     @property
     def sock(self):
         return f"{self.dir}/app.sock"
+
+    @property
+    def log(self):
+        return self.dir / "access.log"
+
+    @property
+    def cert(self):
+        return CERTIFICATES[self.key_type][0]
+
+    @property
+    def key(self):
+        return CERTIFICATES[self.key_type][1]
 
     def write(self, name, text):
         path = self.dir / name
@@ -73,25 +88,47 @@ class Server:
         return None
 
 
-CERT, KEY = FILES / "cert.pem", FILES / "key.pem"
+CERTIFICATES = {                               # certificate, key, what `openssl req` makes them with
+    "p256": (FILES / "cert.pem", FILES / "key.pem", ["ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"]),
+    "rsa2048": (FILES / "rsa-cert.pem", FILES / "rsa-key.pem", ["rsa:2048"]),
+}
+
+
+def build():
+    """The load generator for handshakes, where it is missing or older than its source."""
+    source = HERE / "handshakes.c"
+    if not HANDSHAKES.exists() or HANDSHAKES.stat().st_mtime < source.stat().st_mtime:
+        fresh = HANDSHAKES.with_suffix(f".{os.getpid()}")
+        subprocess.run(["cc", "-O2", "-Wall", "-D_GNU_SOURCE", "-o", str(fresh), str(source), "-lssl", "-lcrypto",
+                        "-pthread"], check=True)
+        fresh.rename(HANDSHAKES)
+
+
+def no_handshakes():
+    """Why there is no load generator for handshakes, or None."""
+    try:
+        build()
+    except (OSError, subprocess.CalledProcessError) as e:
+        return f"handshakes.c cannot be compiled ({e}); bench/install.sh installs what it needs"
+    return None
 
 
 def prepare():
-    """Static files (random bytes, so that nothing compresses) and a self-signed P-256 certificate."""
+    """Static files (random bytes, so that nothing compresses) and self-signed certificates."""
     www = FILES / "www/s"
     www.mkdir(parents=True, exist_ok=True)
     for name, size in (("1k.bin", 1 << 10), ("16k.bin", 16 << 10), ("1m.bin", 1 << 20)):
         if not (www / name).exists():
             (www / name).write_bytes(os.urandom(size))
-    if not CERT.exists():
-        subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1",
-                        "-nodes", "-days", "3650", "-subj", "/CN=localhost", "-addext",
-                        "subjectAltName=DNS:localhost,IP:127.0.0.1", "-keyout", str(KEY), "-out", str(CERT)],
-                       check=True, capture_output=True)
+    for cert, key, kind in CERTIFICATES.values():
+        if not cert.exists():
+            subprocess.run(["openssl", "req", "-x509", "-newkey", *kind, "-nodes", "-days", "3650", "-subj",
+                            "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1", "-keyout", str(key),
+                            "-out", str(cert)], check=True, capture_output=True)
 
 
 # ---------------------------------------------------------------- WSGI servers, bare
-# Access logs are off everywhere. Pinning: none.
+# Access logs are off, except where a server's name says otherwise. Pinning: none.
 
 def gunicorn(*extra):
     def start(c):
@@ -161,7 +198,7 @@ Require all granted
 
 # ---------------------------------------------------------------- nginx, caddy, haproxy
 
-def nginx(c, body, http="", workers="auto"):
+def nginx(c, body, http="", workers="auto", log="off"):
     conf = c.write("nginx.conf", f"""
 user root;
 worker_processes {workers};
@@ -172,7 +209,7 @@ worker_rlimit_nofile {2 * c.conns + 1024};
 events {{ worker_connections {c.conns}; }}
 http {{
   include /etc/nginx/mime.types;
-  access_log off;
+  access_log {log};
   sendfile on;
   tcp_nopush on;
   keepalive_requests 1000000;
@@ -181,8 +218,8 @@ http {{
   fastcgi_temp_path {c.dir}/fcgi; scgi_temp_path {c.dir}/scgi;
   {http}
   server {{
-    listen {c.bind}{' ssl http2' if c.tls else ''};
-    {f'ssl_protocols TLSv1.2 TLSv1.3; ssl_certificate {CERT}; ssl_certificate_key {KEY};' if c.tls else ''}
+    listen {c.bind}{' ssl http2' if c.tls else ' http2' if c.h2 else ''};
+    {f'ssl_protocols TLSv1.2 TLSv1.3; ssl_certificate {c.cert}; ssl_certificate_key {c.key};' if c.tls else ''}
     {body}
   }}
 }}
@@ -207,12 +244,12 @@ def nginx_uwsgi(c):
 
 def caddy(c, body):
     site = f"https://127.0.0.1:{c.port}" if c.tls else f"http://127.0.0.1:{c.port}"
-    tls = f"tls {CERT} {KEY}" if c.tls else ""
+    tls = f"tls {c.cert} {c.key}" if c.tls else ""
     conf = c.write("Caddyfile", f"""{{
   admin off
   auto_https off
   servers {{
-    protocols h1 h2
+    protocols h1 h2{' h2c' if c.h2 and not c.tls else ''}
   }}
 }}
 {site} {{
@@ -225,7 +262,7 @@ def caddy(c, body):
 
 
 def haproxy(c):
-    pem = c.write("both.pem", CERT.read_text() + KEY.read_text()) if c.tls else ""
+    pem = c.write("both.pem", c.cert.read_text() + c.key.read_text()) if c.tls else ""
     conf = c.write("haproxy.cfg", f"""
 global
   maxconn 4096
@@ -255,9 +292,9 @@ def trivet_server(name, *extra):
     return Server(name, trivet(*extra), [TRIVET], env={"VIRTUAL_ENV": str(VENV)}, raises_files=True)
 
 
-def trivet_static(c):
-    tls = ("--tls-cert", str(CERT), "--tls-key", str(KEY)) if c.tls else ()
-    return trivet("--static", f"/s={FILES}/www/s", *tls)(c)
+def trivet_static(c, *extra):
+    tls = ("--tls-cert", str(c.cert), "--tls-key", str(c.key)) if c.tls else ()
+    return trivet("--static", f"/s={FILES}/www/s", *tls, *extra)(c)
 
 
 TRIVET_SHIPPED = trivet_server("trivet")
@@ -305,14 +342,35 @@ ROBYN = Server("robyn", lambda c: [["env", f"BENCH_PORT={c.port}", PY, str(APPS 
                                     str(c.workers), "--workers", "1", "--log-level", "ERROR"]], [v("robyn")])
 
 OPEN_FILES = "open_file_cache max=1000 inactive=60s; open_file_cache_valid 60s;"
+
+
+def trivet_files(*extra):
+    return Server("trivet", lambda c: trivet_static(c, *extra), [TRIVET], env={"VIRTUAL_ENV": str(VENV)}, raises_files=True)
+
+
 STATIC = [
-    Server("trivet", trivet_static, [TRIVET], env={"VIRTUAL_ENV": str(VENV)}, raises_files=True),
+    trivet_files(),
     Server("nginx", lambda c: [nginx(c, f"root {FILES}/www;")], ["nginx"]),
     Server("nginx-filecache", lambda c: [nginx(c, f"root {FILES}/www;", OPEN_FILES)], ["nginx"]),
     Server("caddy", lambda c: caddy(c, f"root * {FILES}/www\n  file_server"), ["caddy"]),
     Server("granian", lambda c: [granian(c, "--static-path-route", "/s", "--static-path-mount", f"{FILES}/www/s",
-                                         *(["--ssl-certificate", str(CERT), "--ssl-keyfile", str(KEY)]
+                                         *(["--ssl-certificate", str(c.cert), "--ssl-keyfile", str(c.key)]
                                            if c.tls else []))], [v("granian")]),
+]
+
+# the same lines from all; nginx also as it is set up where the log's cost matters
+STATIC_LOG = [
+    trivet_files("--access-logfile", "{dir}/access.log"),
+    Server("nginx", lambda c: [nginx(c, f"root {FILES}/www;", log=f"{c.log} combined")], ["nginx"]),
+    Server("nginx-filecache", lambda c: [nginx(c, f"root {FILES}/www;", OPEN_FILES, log=f"{c.log} combined")], ["nginx"]),
+    Server("nginx-filecache, buffered log", lambda c: [nginx(c, f"root {FILES}/www;", OPEN_FILES, log=
+                                                             f"{c.log} combined buffer=64k flush=1s")], ["nginx"]),
+]
+
+# an answer of three bytes that costs either next to nothing, so that what is compared is the connection
+TLS = [
+    trivet_files("--health", "/health"),
+    Server("nginx", lambda c: [nginx(c, f'root {FILES}/www; location = /health {{ return 200 "ok\\n"; }}')], ["nginx"]),
 ]
 
 PROXIES = [
