@@ -11,6 +11,7 @@ USAGE, CONFIG = 64, 78
 
 def check(folder: Path, text: str, *arguments: str, **env: str) -> Finished:
     (folder / "trivet.toml").write_text(textwrap.dedent(text))
+    (folder / "shop.py").write_text("def app(environ, start_response): ...\n")
     return run("check", *arguments, cwd=folder, env=env)
 
 
@@ -23,7 +24,20 @@ def test_a_good_file_is_told_in_one_line(tmp_path: Path) -> None:
     """
     done = check(tmp_path, text, WORKERS="3")
     assert (done.code, done.err) == (0, ""), done
-    assert done.out == "ok: 1 site, 1 app, 1 address\n"
+    app, last = done.out.splitlines()
+    assert app.startswith("app `shop`: `shop:app` with Python 3.")
+    assert last == "ok: 1 site, 1 app, 1 address"
+
+
+def test_an_app_that_cannot_be_imported_is_found(tmp_path: Path) -> None:
+    text = """
+    [app.shop]
+    wsgi = "shop:nothing"
+    [site.main]
+    """
+    done = check(tmp_path, text)
+    assert done.code == 70, done
+    assert "error: app `shop`: module `shop` has no `nothing`" in done.err
 
 
 def test_all_errors_are_told_with_their_lines(tmp_path: Path) -> None:
@@ -53,7 +67,7 @@ def test_a_warning_is_no_error(tmp_path: Path) -> None:
     done = check(tmp_path, text)
     assert done.code == 0, done
     assert done.err.startswith("warning: no route leads to the app `shop`\n")
-    assert done.out == "ok: 1 site, 1 app, 1 address, 1 warning\n"
+    assert done.out.endswith("ok: 1 site, 1 app, 1 address, 1 warning\n")
 
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:

@@ -42,7 +42,9 @@ pub(crate) fn run(args: &CheckArgs) -> Result<ExitCode, Failure> {
         text = config::explain(&decided.edge, &question)
             .map_err(|(message, hint)| Failure::new(USAGE, message, hint))?;
     } else {
-        serve::try_out(&decided)?;
+        for line in serve::try_out(&decided)? {
+            let _ = writeln!(text, "{line}");
+        }
         let _ = writeln!(text, "ok: {}", told(&decided));
     }
     std::io::stdout()

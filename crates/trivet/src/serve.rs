@@ -252,8 +252,8 @@ fn activated(binds: &[Bind], log: &Log) -> Result<Vec<Listener>, Failure> {
     Ok(taken)
 }
 
-/// What needs the machine: whether the addresses can be had and the apps can be imported.
-pub(crate) fn try_out(decided: &Decided) -> Result<(), Failure> {
+/// What needs the machine: whether the addresses can be had and the apps can be imported. A line for each app.
+pub(crate) fn try_out(decided: &Decided) -> Result<Vec<String>, Failure> {
     match bind(&decided.binds, &[], decided.server.backlog) {
         Ok(listeners) => listeners.into_iter().for_each(Listener::close),
         // The server that is to take this configuration up may well be running.
@@ -261,11 +261,12 @@ pub(crate) fn try_out(decided: &Decided) -> Result<(), Failure> {
         Err(error) => return Err(not_bound(error)),
     }
     let home = python::home()?;
+    let mut good = Vec::new();
     for part in &decided.apps {
         let settings = app_settings(part, &home, &mut Vec::new())?;
         match service::check(&settings.worker) {
             Ok(Checked::Good { python, app }) => {
-                eprintln!("app `{}`: `{}` is {app}, with Python {python}", part.name, part.wsgi);
+                good.push(format!("app `{}`: `{app}` with Python {python}", part.name));
             }
             Ok(Checked::Bad { why }) => {
                 return Err(Failure::new(SOFTWARE, format!("app `{}`: {why}", part.name), ""));
@@ -273,5 +274,5 @@ pub(crate) fn try_out(decided: &Decided) -> Result<(), Failure> {
             Err(error) => return Err(Failure::new(CONFIG, error.to_string(), error.hint())),
         }
     }
-    Ok(())
+    Ok(good)
 }
