@@ -9,6 +9,7 @@ use trivet_wire::frame::{FrameHeader, Malformed, Response, UNKNOWN, flag};
 
 use crate::connection::{BodyRest, FileOut, Phase};
 use crate::exchange::{Framing, Place};
+use crate::http2::Fields;
 use crate::log;
 use crate::net::Net;
 use crate::receive::DRAIN_BYTES_MAX;
@@ -53,6 +54,17 @@ impl Net {
             text = format!("{status} {}\n{about}", response::reason(status));
             &text
         };
+        if let Some(stream) = &mut c.stream {
+            stream.head = Some(self.http2.own_head(x, body.len(), &own, &self.tail, self.seconds));
+            if !x.is_head {
+                c.output.extend_from_slice(body.as_bytes());
+                self.buffered_bytes += body.len();
+                x.body_sent = body.len() as u64;
+            }
+            self.out = out;
+            self.complete(xkey);
+            return;
+        }
         response::status_line(&mut out, Version::Http11, status, None);
         out.extend_from_slice(b"Content-Type: text/plain; charset=utf-8\r\nContent-Length: ");
         out.extend_from_slice(response::decimal(body.len() as u64, &mut [0; 20]));
@@ -123,6 +135,10 @@ impl Net {
             return true;
         }
         let Some(key) = x.connection else { return false };
+        if x.http_2 {
+            self.inform(key, Fields::default().head(100));
+            return true;
+        }
         self.write(key, &[b"HTTP/1.1 100 Continue\r\n\r\n"], false)
     }
 
@@ -138,6 +154,8 @@ impl Net {
             && !x.http_1_0
             && (102..200).contains(&r.status)
         {
+            let mut fields = Fields::default();
+            let http_2 = x.http_2;
             let mut out = std::mem::take(&mut self.out);
             out.clear();
             response::status_line(&mut out, Version::Http11, r.status, Some(r.reason));
@@ -146,11 +164,19 @@ impl Net {
                     && response::valid_value(value)
                     && response::response_name(name) == ResponseName::Other
                 {
-                    field(&mut out, name, value);
+                    if http_2 {
+                        fields.field(name, value);
+                    } else {
+                        field(&mut out, name, value);
+                    }
                 }
             }
-            out.extend_from_slice(b"\r\n");
-            self.write(key, &[&out], false);
+            if http_2 {
+                self.inform(key, fields.head(r.status));
+            } else {
+                out.extend_from_slice(b"\r\n");
+                self.write(key, &[&out], false);
+            }
             self.out = out;
         }
         let result = parsed.map(drop);
@@ -196,7 +222,7 @@ impl Net {
         let unread = match c.body {
             BodyRest::None => false,
             BodyRest::Length(left) => left > DRAIN_BYTES_MAX,
-            BodyRest::Chunked(_) => true,
+            BodyRest::Chunked(_) | BodyRest::Data => true,
         };
         let close = !x.keep_alive || self.draining || c.close || x.owes_continue || unread;
         let declared = r.body_bytes;
@@ -207,7 +233,7 @@ impl Net {
             Framing::Length(declared)
         } else if end {
             Framing::Length(inline)
-        } else if x.http_1_0 {
+        } else if x.http_1_0 || x.http_2 {
             Framing::Close
         } else {
             Framing::Chunked
@@ -217,6 +243,20 @@ impl Net {
         x.head_sent = true;
         x.owes_continue = false;
 
+        if let Some(stream) = &mut c.stream {
+            let head = self.http2.app_head(x, &r, &self.tail, self.seconds);
+            let Some(head) = head else { return Err(Malformed("a field that HTTP does not allow")) };
+            stream.head = Some(head);
+            if let Some(log) = &self.log {
+                log.capture(x, r.fields());
+            }
+            self.flush_later(key);
+            let short = self.body_part(xkey, key, r.body, end);
+            if end && let Some(short) = short {
+                self.end_of_body(xkey, short);
+            }
+            return Ok(());
+        }
         let mut out = std::mem::take(&mut self.out);
         out.clear();
         response::status_line(
@@ -393,6 +433,10 @@ impl Net {
         }
         if let Some(c) = self.connections.get_mut(key) {
             c.exchange = None;
+            if c.stream.is_some() {
+                self.break_stream(key);
+                return;
+            }
             if !reset {
                 // What the app did give should arrive; the missing end tells the rest.
                 c.close = true;

@@ -8,6 +8,7 @@ mod connection;
 mod edge;
 mod exchange;
 mod files;
+mod http2;
 mod listen;
 mod log;
 mod net;

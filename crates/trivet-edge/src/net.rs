@@ -15,6 +15,7 @@ use crate::config::Config;
 use crate::connection::{AddressText, Connection, FileOut, Phase};
 use crate::exchange::{Exchange, Exchanges, Place};
 use crate::files::Files;
+use crate::http2;
 use crate::request_id::RequestIds;
 use crate::spool::Spools;
 use crate::table::Table;
@@ -72,6 +73,7 @@ pub(crate) struct Net {
     pub(crate) ids: RequestIds,
     pub(crate) log: Option<AccessLog>,
     pub(crate) acceptor: Option<Acceptor>,
+    pub(crate) http2: http2::Shared,
     /// What one read of a TLS connection says.
     pub(crate) plain: Vec<u8>,
     /// Request bodies held in memory, and answers that wait for slow clients.
@@ -141,6 +143,7 @@ impl Net {
             stuffed: Vec::new(),
             awaited: false,
             acceptor,
+            http2: http2::Shared::default(),
             plain: Vec::new(),
             fresh: Vec::new(),
             yielded: Vec::new(),
@@ -188,7 +191,8 @@ impl Net {
         let flags =
             epoll::EventFlags::IN | epoll::EventFlags::OUT | epoll::EventFlags::RDHUP | epoll::EventFlags::ET;
         let data = epoll::EventData::new_u64(connection_token(key, generation));
-        if epoll::add(&self.epoll, &c.socket, data, flags).is_err() {
+        let Some(socket) = &c.socket else { return };
+        if epoll::add(&self.epoll, socket, data, flags).is_err() {
             self.drop_connection(key);
         }
     }
@@ -197,6 +201,12 @@ impl Net {
     pub(crate) fn drop_connection(&mut self, key: u32) {
         let Some(mut c) = self.connections.remove(key) else { return };
         self.buffered_bytes -= c.pending_bytes();
+        if let Some(stream) = c.stream.take() {
+            self.drop_stream(key, stream);
+        }
+        if let Some(session) = c.session.take() {
+            self.drop_session(*session);
+        }
         // In mid-answer nobody shall take the end for the end of the answer.
         if c.exchange.is_none() {
             last_word(&mut c);
@@ -278,7 +288,7 @@ impl Net {
             self.flush_later(key);
             return true;
         }
-        if c.blocked || c.file.is_some() || cork {
+        if c.blocked || c.file.is_some() || cork || c.stream.is_some() {
             forget_sent(&mut c.output, &mut c.output_at);
             let before = c.output.len();
             for part in parts {
@@ -288,18 +298,19 @@ impl Net {
             self.flush_later(key);
             return true;
         }
+        let Some(socket) = &c.socket else { return false };
         let pending = c.pending_bytes();
         let total = pending + parts.iter().map(|p| p.len()).sum::<usize>();
         let sent = if pending == 0 && parts.len() == 1 {
             let more = if c.last { SendFlags::MORE } else { SendFlags::empty() };
-            rustix::net::send(&c.socket, parts[0], SendFlags::NOSIGNAL | more)
+            rustix::net::send(socket, parts[0], SendFlags::NOSIGNAL | more)
         } else {
             let mut slices = [IoSlice::new(&[]); 6];
             slices[0] = IoSlice::new(&c.output[c.output_at..]);
             for (slice, part) in slices[1..].iter_mut().zip(parts) {
                 *slice = IoSlice::new(part);
             }
-            rustix::io::writev(&c.socket, &slices[..=parts.len()])
+            rustix::io::writev(socket, &slices[..=parts.len()])
         };
         let mut sent = match sent {
             Ok(n) => n,
@@ -355,6 +366,10 @@ impl Net {
         let Some(c) = self.connections.get_mut(key) else { return false };
         debug_assert!(c.file.is_none(), "one file at a time");
         c.file = Some(file);
+        if c.stream.is_some() {
+            self.flush_later(key);
+            return true;
+        }
         if c.blocked { true } else { self.flush(key) }
     }
 
@@ -363,10 +378,11 @@ impl Net {
         let mut turn_bytes = 0;
         loop {
             let Some(c) = self.connections.get_mut(key) else { return false };
+            let Some(socket) = &c.socket else { return self.push_stream(key) };
             if c.pending_bytes() > 0 {
                 let follows = c.file.as_ref().is_some_and(|f| f.left > 0 || !f.after.is_empty());
                 let more = if follows { SendFlags::MORE } else { SendFlags::empty() };
-                match rustix::net::send(&c.socket, &c.output[c.output_at..], SendFlags::NOSIGNAL | more) {
+                match rustix::net::send(socket, &c.output[c.output_at..], SendFlags::NOSIGNAL | more) {
                     Ok(n) => {
                         c.output_at += n;
                         self.buffered_bytes -= n;
@@ -375,7 +391,7 @@ impl Net {
                         }
                         c.blocked = false;
                         // Before and during a request others than the answer's reader set the pace.
-                        if matches!(c.phase, Phase::App | Phase::Flush) {
+                        if matches!(c.phase, Phase::App | Phase::Flush | Phase::Frames) {
                             c.deadline_ms = self.now_ms + WRITE_STALL_MS;
                         }
                     }
@@ -428,7 +444,7 @@ impl Net {
                 continue;
             }
             let count = file.left.min(SENDFILE_BYTES) as usize;
-            match rustix::fs::sendfile(&c.socket, &file.file, Some(&mut file.offset), count) {
+            match rustix::fs::sendfile(socket, &file.file, Some(&mut file.offset), count) {
                 Ok(0) => {
                     // The file is shorter than it was: never pad, never pretend (where the end of the connection
                     // is the end of the body, only a reset tells).
@@ -455,7 +471,7 @@ impl Net {
         self.awaited = true;
         let Some(c) = self.connections.get_mut(key) else { return false };
         c.blocked = true;
-        let answering = matches!(c.phase, Phase::App | Phase::Flush);
+        let answering = matches!(c.phase, Phase::App | Phase::Flush | Phase::Frames);
         self.register(key);
         if answering {
             let deadline = self.now_ms + WRITE_STALL_MS;
@@ -471,6 +487,10 @@ impl Net {
         let now_ms = self.now_ms;
         let keep_alive_ms = self.config.keep_alive_ms;
         let Some(c) = self.connections.get_mut(key) else { return };
+        if c.stream.is_some() {
+            self.end_stream(key);
+            return;
+        }
         if c.close
             && c.file.is_none()
             && let Some(tls) = &mut c.tls
@@ -491,7 +511,8 @@ impl Net {
                 self.drop_connection(key);
                 return;
             }
-            if rustix::net::shutdown(&c.socket, rustix::net::Shutdown::Write).is_err() {
+            let write = rustix::net::Shutdown::Write;
+            if c.socket.as_ref().is_none_or(|socket| rustix::net::shutdown(socket, write).is_err()) {
                 self.drop_connection(key);
                 return;
             }
@@ -540,7 +561,13 @@ impl Net {
             && reset
         {
             c.tls = None;
-            let _ = rustix::net::sockopt::set_socket_linger(&c.socket, Some(std::time::Duration::ZERO));
+            match &c.socket {
+                Some(socket) => {
+                    let at_once = Some(std::time::Duration::ZERO);
+                    let _ = rustix::net::sockopt::set_socket_linger(socket, at_once);
+                }
+                None => self.reset_stream(key),
+            }
         }
         self.drop_connection(key);
     }
@@ -555,7 +582,9 @@ fn last_word(c: &mut Connection) {
     if let Some(tls) = &mut c.tls {
         tls.close(&mut c.output);
         if !c.output.is_empty() {
-            let _ = rustix::net::send(&c.socket, &c.output, SendFlags::NOSIGNAL);
+            if let Some(socket) = &c.socket {
+                let _ = rustix::net::send(socket, &c.output, SendFlags::NOSIGNAL);
+            }
             c.output.clear();
         }
     }
