@@ -9,6 +9,8 @@ need() { # need PACKAGE COMMAND…: the package is wanted unless the command wor
 }
 need build-essential cc --version
 need make make --version
+need curl curl --version
+need nghttp2-client h2load --version
 need python3-venv "${PYTHON:-python3}" -c 'import venv, ensurepip'
 [ -n "$packages" ] || exit 0
 if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then

@@ -107,7 +107,7 @@ REFUSED: list[tuple[str, bytes, set[int]]] = [
     ("H5 HTTP/0.9", b"GET /get\r\n\r\n", BAD),
     ("H5 HTTP/0.9 by name", get(version=b"HTTP/0.9"), BAD | {505}),
     ("H5 HTTP/2.0 as text", get(version=b"HTTP/2.0"), BAD | {505}),
-    ("H5 HTTP/2 preface", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", BAD | {505}),
+    ("H5 half a preface of HTTP/2", b"PRI * HTTP/2.0\r\n\r\nXX\r\n\r\n", BAD | {505}),
     ("H5 HTTP/1.2", get(version=b"HTTP/1.2"), BAD | {505}),
     ("H5 HTTP/1.10", get(version=b"HTTP/1.10"), BAD | {505}),
     ("H5 HTTP/01.1", get(version=b"HTTP/01.1"), BAD | {505}),

@@ -35,7 +35,7 @@ def certificate(folder: Path, name: str, *, rsa: bool = False) -> tuple[Path, Pa
 
 def context(chain: Path, version: ssl.TLSVersion | None = None) -> ssl.SSLContext:
     made = ssl.create_default_context(cafile=str(chain))
-    made.set_alpn_protocols(["h2", "http/1.1"])
+    made.set_alpn_protocols(["http/1.1"])
     if version:
         made.minimum_version = made.maximum_version = version
     return made

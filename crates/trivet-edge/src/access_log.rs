@@ -290,7 +290,7 @@ fn push_atom(
     let target =
         request.map(|r| if r.head.raw_target.is_empty() { r.head.target } else { r.head.raw_target });
     let (path, query) = split_target(target.unwrap_or_default());
-    let version = if x.http_1_0 { "HTTP/1.0" } else { "HTTP/1.1" };
+    let version = x.version();
     let _ = match atom {
         'h' => return push_escaped(line, request.map_or(&[][..], |r| r.head.peer)),
         'u' => return push_escaped(line, &user(request)),
@@ -409,7 +409,7 @@ fn json(line: &mut String, x: &Exchange, request: Option<&Request<'_>>, micros: 
         "remote_addr": text(request.map_or(&[][..], |r| r.head.peer)),
         "method": text(request.map_or(&[][..], |r| r.head.method)),
         "target": text(target),
-        "protocol": if x.http_1_0 { "HTTP/1.0" } else { "HTTP/1.1" },
+        "protocol": x.version(),
         "status": x.status,
         "body_bytes": x.body_sent,
         "duration_us": micros,

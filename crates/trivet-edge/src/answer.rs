@@ -11,6 +11,7 @@ use crate::config::Page;
 use crate::connection::{BodyRest, FileOut, Phase};
 use crate::cors;
 use crate::exchange::{Exchange, Framing, Place};
+use crate::http2::Fields;
 use crate::log;
 use crate::net::Net;
 use crate::receive::DRAIN_BYTES_MAX;
@@ -72,6 +73,19 @@ impl Net {
             text = format!("{status} {}\n{about}", response::reason(status));
             &text
         };
+        if let Some(stream) = &mut c.stream {
+            let content = (media, body.len());
+            stream.head =
+                Some(self.http2.own_head(x, stream.secure, content, &own, &self.tail, self.seconds));
+            if !x.is_head {
+                c.output.extend_from_slice(body.as_bytes());
+                self.buffered_bytes += body.len();
+                x.body_sent = body.len() as u64;
+            }
+            self.out = out;
+            self.complete(xkey);
+            return;
+        }
         response::status_line(&mut out, Version::Http11, status, None);
         if !bodiless {
             field(&mut out, b"Content-Type", media.as_bytes());
@@ -85,11 +99,11 @@ impl Net {
         let edit = x.route.as_ref().and_then(|route| route.answer_edit.as_ref());
         let mut given = 0;
         edited_lines(&mut out, own.fields, edit, &mut given);
-        out.extend_from_slice(&self.tail);
+        out.extend_from_slice(tail(&self.tail, edit));
         if !x.request_id().is_empty() {
             field(&mut out, b"X-Request-Id", x.request_id());
         }
-        further_fields(&mut out, x, given, c.tls.is_some());
+        further_fields(&mut out, x, given, c.is_secure());
         connection_field(&mut out, c.close, x.http_1_0);
         out.extend_from_slice(b"\r\n");
         if !x.is_head {
@@ -146,6 +160,10 @@ impl Net {
             return true;
         }
         let Some(key) = x.connection else { return false };
+        if x.http_2 {
+            self.inform(key, Fields::default().head(100));
+            return true;
+        }
         self.write(key, &[b"HTTP/1.1 100 Continue\r\n\r\n"], false)
     }
 
@@ -161,6 +179,8 @@ impl Net {
             && !x.http_1_0
             && (102..200).contains(&r.status)
         {
+            let mut fields = Fields::default();
+            let http_2 = x.http_2;
             let mut out = std::mem::take(&mut self.out);
             out.clear();
             response::status_line(&mut out, Version::Http11, r.status, Some(r.reason));
@@ -169,11 +189,19 @@ impl Net {
                     && response::valid_value(value)
                     && response::response_name(name) == ResponseName::Other
                 {
-                    field(&mut out, name, value);
+                    if http_2 {
+                        fields.field(name, value);
+                    } else {
+                        field(&mut out, name, value);
+                    }
                 }
             }
-            out.extend_from_slice(b"\r\n");
-            self.write(key, &[&out], false);
+            if http_2 {
+                self.inform(key, fields.head(r.status));
+            } else {
+                out.extend_from_slice(b"\r\n");
+                self.write(key, &[&out], false);
+            }
             self.out = out;
         }
         let result = parsed.map(drop);
@@ -219,7 +247,7 @@ impl Net {
         let unread = match c.body {
             BodyRest::None => false,
             BodyRest::Length(left) => left > DRAIN_BYTES_MAX,
-            BodyRest::Chunked(_) => true,
+            BodyRest::Chunked(_) | BodyRest::Data => true,
         };
         let close = !x.keep_alive || self.draining || c.close || x.owes_continue || unread;
         let declared = r.body_bytes;
@@ -230,7 +258,7 @@ impl Net {
             Framing::Length(declared)
         } else if end {
             Framing::Length(inline)
-        } else if x.http_1_0 {
+        } else if x.http_1_0 || x.http_2 {
             Framing::Close
         } else {
             Framing::Chunked
@@ -240,6 +268,20 @@ impl Net {
         x.head_sent = true;
         x.owes_continue = false;
 
+        if let Some(stream) = &mut c.stream {
+            let head = self.http2.app_head(x, stream.secure, &r, &self.tail, self.seconds);
+            let Some(head) = head else { return Err(Malformed("a field that HTTP does not allow")) };
+            stream.head = Some(head);
+            if let Some(log) = x.about().and_then(|about| about.log.clone()) {
+                log.borrow().capture(x, r.fields());
+            }
+            self.flush_later(key);
+            let short = self.body_part(xkey, key, r.body, end);
+            if end && let Some(short) = short {
+                self.end_of_body(xkey, short);
+            }
+            return Ok(());
+        }
         let mut out = std::mem::take(&mut self.out);
         out.clear();
         response::status_line(
@@ -277,6 +319,7 @@ impl Net {
             Framing::None if declared != UNKNOWN && r.status != 204 => content_length(&mut out, declared),
             Framing::None | Framing::Close => {}
         }
+        server |= edit.is_some_and(Edit::hides_server);
         match (date, server) {
             (false, false) => out.extend_from_slice(&self.tail),
             (true, false) => out.extend_from_slice(b"Server: trivet\r\n"),
@@ -288,7 +331,7 @@ impl Net {
         if !id {
             field(&mut out, b"X-Request-Id", x.request_id());
         }
-        further_fields(&mut out, x, given, c.tls.is_some());
+        further_fields(&mut out, x, given, c.is_secure());
         connection_field(&mut out, c.close, x.http_1_0);
         out.extend_from_slice(b"\r\n");
         if let Some(log) = x.about().and_then(|about| about.log.clone()) {
@@ -424,6 +467,10 @@ impl Net {
         }
         if let Some(c) = self.connections.get_mut(key) {
             c.exchange = None;
+            if c.stream.is_some() {
+                self.break_stream(key);
+                return;
+            }
             if !reset {
                 // What the app did give should arrive; the missing end tells the rest.
                 c.close = true;
@@ -502,6 +549,16 @@ pub(crate) fn content_length(out: &mut Vec<u8>, n: u64) {
     out.extend_from_slice(b"Content-Length: ");
     out.extend_from_slice(response::decimal(n, &mut [0; 20]));
     out.extend_from_slice(b"\r\n");
+}
+
+/// `Date` and, unless the route hides it, `Server`.
+#[inline]
+pub(crate) fn tail<'a>(both: &'a [u8], edit: Option<&Edit>) -> &'a [u8] {
+    if edit.is_some_and(Edit::hides_server) {
+        &both[..both.len() - b"Server: trivet\r\n".len()]
+    } else {
+        both
+    }
 }
 
 /// Field lines of our own, without those that the route replaces.

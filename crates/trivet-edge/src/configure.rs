@@ -190,6 +190,14 @@ impl Edge {
         let idle = self.net.now_ms + LINGER_MS;
         for key in self.net.connections.keys().collect::<Vec<_>>() {
             let Some(c) = self.net.connections.get_mut(key).filter(|c| of(c.listener)) else { continue };
+            if c.stream.is_some() {
+                continue;
+            }
+            if let Some(session) = &mut c.session {
+                session.parting = true;
+                self.net.session_due(key);
+                continue;
+            }
             c.close = true;
             if c.phase == Phase::Head {
                 c.deadline_ms = c.deadline_ms.min(idle);

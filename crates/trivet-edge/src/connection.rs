@@ -8,6 +8,7 @@ use rustix::io::Errno;
 use rustix::net::RecvFlags;
 use trivet_http::h1::Chunked;
 
+use crate::http2::{Session, Stream};
 use crate::tls::Tls;
 
 /// What the connection is doing.
@@ -25,6 +26,8 @@ pub(crate) enum Phase {
     Drain,
     /// Closed for writing; what still comes is thrown away so that the answer is not lost to a reset.
     Linger,
+    /// It speaks HTTP/2: its streams have phases, itself has none.
+    Frames,
 }
 
 /// The rest of a request body.
@@ -33,6 +36,8 @@ pub(crate) enum BodyRest {
     None,
     Length(u64),
     Chunked(Box<Chunked>),
+    /// Of unknown length, as DATA frames. When the last one is in hand it becomes a `Length`.
+    Data,
 }
 
 impl BodyRest {
@@ -76,7 +81,12 @@ impl AddressText {
 
 #[derive(Debug)]
 pub(crate) struct Connection {
-    pub(crate) socket: OwnedFd,
+    /// `None` for a stream of HTTP/2.
+    pub(crate) socket: Option<OwnedFd>,
+    /// What it is instead, if it is one.
+    pub(crate) stream: Option<Box<Stream>>,
+    /// The connection speaks HTTP/2.
+    pub(crate) session: Option<Box<Session>>,
     pub(crate) listener: usize,
     /// `None` on unix sockets.
     pub(crate) ip: Option<IpAddr>,
@@ -134,16 +144,27 @@ impl Connection {
     /// Whether the socket has nothing to read at this moment, whatever was last heard of it. A close with something
     /// unread is a reset, which takes along what has not been sent.
     pub(crate) fn nothing_came(&self) -> bool {
+        let Some(socket) = &self.socket else { return false };
         let mut byte = [0];
-        matches!(rustix::net::recv(&self.socket, &mut byte[..], RecvFlags::PEEK), Err(Errno::AGAIN))
+        matches!(rustix::net::recv(socket, &mut byte[..], RecvFlags::PEEK), Err(Errno::AGAIN))
     }
 
     pub(crate) fn new(socket: OwnedFd, listener: usize, ip: Option<IpAddr>, port: u16) -> Self {
         Self {
-            socket,
+            socket: Some(socket),
+            ip_text: AddressText::of(ip),
+            ..Self::without_socket(listener, ip, port)
+        }
+    }
+
+    fn without_socket(listener: usize, ip: Option<IpAddr>, port: u16) -> Self {
+        Self {
+            socket: None,
+            stream: None,
+            session: None,
             listener,
             ip,
-            ip_text: AddressText::of(ip),
+            ip_text: AddressText::of(None),
             port,
             local: None,
             trusted: false,
@@ -173,12 +194,30 @@ impl Connection {
         }
     }
 
+    /// A stream of `parent`: from the same client, by the same listener.
+    pub(crate) fn of_stream(parent: &Self, stream: Box<Stream>) -> Self {
+        Self {
+            socket: None,
+            stream: Some(stream),
+            ip_text: parent.ip_text,
+            local: parent.local,
+            trusted: parent.trusted,
+            registered: true,
+            ..Self::without_socket(parent.listener, parent.ip, parent.port)
+        }
+    }
+
+    /// What is said to it and by it is encrypted on its way.
+    pub(crate) fn is_secure(&self) -> bool {
+        self.tls.is_some() || self.stream.as_ref().is_some_and(|s| s.secure)
+    }
+
     /// Bytes that wait for the client.
     pub(crate) fn pending_bytes(&self) -> usize {
         self.output.len() - self.output_at
     }
 
     pub(crate) fn has_output(&self) -> bool {
-        self.pending_bytes() > 0 || self.file.is_some()
+        self.pending_bytes() > 0 || self.file.is_some() || self.stream.as_ref().is_some_and(|s| s.has_kept())
     }
 }

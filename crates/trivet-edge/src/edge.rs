@@ -200,6 +200,10 @@ impl Edge {
             return false;
         }
         if let Some(c) = self.net.connections.get(key) {
+            if c.session.is_some() {
+                self.turn_if_wanted(key);
+                return self.net.connections.get(key).is_some();
+            }
             if let Some(xkey) = c.exchange {
                 self.net.credits.push(xkey);
             }
@@ -248,6 +252,7 @@ impl Edge {
                 || !self.net.forgotten.is_empty()
                 || !self.net.credits.is_empty()
                 || !self.net.corked.is_empty()
+                || !self.net.http2.due.is_empty()
             {
                 continue;
             }
@@ -308,14 +313,21 @@ impl Edge {
     }
 
     fn uncork(&mut self) {
-        while let Some((key, generation)) = self.net.corked.pop() {
-            if !self.net.connections.is(key, generation) {
-                continue;
+        loop {
+            while let Some((key, generation)) = self.net.corked.pop() {
+                if !self.net.connections.is(key, generation) {
+                    continue;
+                }
+                if let Some(c) = self.net.connections.get_mut(key) {
+                    c.corked = false;
+                }
+                self.on_writable(key);
             }
-            if let Some(c) = self.net.connections.get_mut(key) {
-                c.corked = false;
+            // After them, so that what many streams of one connection say leaves by one call.
+            let Some((key, generation)) = self.net.http2.due.pop() else { return };
+            if self.net.connections.is(key, generation) {
+                self.turn(key);
             }
-            self.on_writable(key);
         }
     }
 
@@ -347,7 +359,7 @@ impl Edge {
         let Some(x) = self.net.exchanges.table.get(xkey) else { return };
         let (Some(key), Some((seat, ticket, generation))) = (x.connection, x.seat()) else { return };
         let Some(c) = self.net.connections.get(key) else { return };
-        let window = if scarce { WINDOW_BYTES_SCARCE } else { WINDOW_BYTES };
+        let window = if scarce || self.net.is_crowded(key) { WINDOW_BYTES_SCARCE } else { WINDOW_BYTES };
         let delivered = x.received.saturating_sub(c.pending_bytes() as u64);
         let more = (delivered + window).saturating_sub(x.granted);
         if more < window / 4 {
@@ -861,8 +873,10 @@ impl Edge {
         let idle = self.net.now_ms + within_ms.min(crate::net::LINGER_MS);
         for key in self.net.connections.keys().collect::<Vec<_>>() {
             let Some(c) = self.net.connections.get(key) else { continue };
-            if c.phase == Phase::Head {
-                self.net.set_deadline(key, idle);
+            match c.phase {
+                Phase::Head => self.net.set_deadline(key, idle),
+                Phase::Frames => self.net.session_due(key),
+                _ => {}
             }
         }
     }
@@ -891,7 +905,8 @@ impl Edge {
         json!({
             "slots": slots,
             "slots_free": free,
-            "connections": self.net.connections.len(),
+            "connections": self.net.connections.len() - self.net.http2.streams,
+            "streams": self.net.http2.streams,
             "requests": self.net.requests,
             "in_flight": self.net.exchanges.table.len(),
             "queue": pools().map(|p| p.pool.queue_length()).sum::<usize>(),

@@ -47,6 +47,7 @@ pub(crate) struct Exchange {
     pub(crate) origin: Option<Box<[u8]>>,
 
     pub(crate) http_1_0: bool,
+    pub(crate) http_2: bool,
     pub(crate) is_head: bool,
     pub(crate) keep_alive: bool,
     /// Safe to do twice (RFC 9110 §9.2.2), as far as the method tells.
@@ -94,6 +95,7 @@ impl Exchange {
             about: None,
             origin: None,
             http_1_0: false,
+            http_2: false,
             is_head: false,
             keep_alive: true,
             idempotent: false,
@@ -140,13 +142,22 @@ impl Exchange {
         frame::Request::parse(self.out.frame.get(HEADER_BYTES..)?).ok()
     }
 
+    /// For logs.
+    pub(crate) fn version(&self) -> &'static str {
+        match (self.http_2, self.http_1_0) {
+            (true, _) => "HTTP/2.0",
+            (_, true) => "HTTP/1.0",
+            _ => "HTTP/1.1",
+        }
+    }
+
     /// `GET /path HTTP/1.1`, for logs.
     pub(crate) fn request_line(&self) -> String {
         self.request().map_or_else(String::new, |r| {
             let target = if r.head.raw_target.is_empty() { r.head.target } else { r.head.raw_target };
-            let version = if self.http_1_0 { "1.0" } else { "1.1" };
+            let version = self.version();
             format!(
-                "{} {} HTTP/{version}",
+                "{} {} {version}",
                 String::from_utf8_lossy(r.head.method),
                 String::from_utf8_lossy(target)
             )

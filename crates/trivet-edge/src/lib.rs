@@ -11,6 +11,7 @@ mod destination;
 mod edge;
 mod exchange;
 mod files;
+mod http2;
 mod listen;
 mod log;
 mod net;

@@ -69,7 +69,7 @@ impl Edge {
                         listener.paused = true;
                         log::warn(
                             "out of descriptors: new connections wait; hint: raise the limit (ulimit -n)",
-                            &[("connections", &self.net.connections.len())],
+                            &[("connections", &(self.net.connections.len() - self.net.http2.streams))],
                         );
                         self.watch_listener(index, false);
                     }
@@ -89,7 +89,8 @@ impl Edge {
             None => self.net.server.trust_unix,
         };
         if !listener.unix && listener.local.is_none() {
-            c.local = local_address(&c.socket).map(|a| (AddressText::of(Some(a.ip())), a.port()));
+            c.local =
+                c.socket.as_ref().and_then(local_address).map(|a| (AddressText::of(Some(a.ip())), a.port()));
         }
         if let Some(acceptor) = &listener.acceptor {
             c.tls = acceptor.accept();

@@ -15,6 +15,7 @@ use crate::config::Server;
 use crate::connection::{AddressText, Connection, FileOut, Phase};
 use crate::exchange::{Exchange, Exchanges, Place};
 use crate::files::Files;
+use crate::http2;
 use crate::pools::Seat;
 use crate::request_id::RequestIds;
 use crate::route::Hosts;
@@ -76,6 +77,7 @@ pub(crate) struct Net {
     pub(crate) spools: Spools,
     pub(crate) files: Files,
     pub(crate) ids: RequestIds,
+    pub(crate) http2: http2::Shared,
     /// What one read of a TLS connection says.
     pub(crate) plain: Vec<u8>,
     /// Request bodies held in memory, and answers that wait for slow clients.
@@ -131,6 +133,7 @@ impl Net {
             again: Vec::new(),
             stuffed: Vec::new(),
             awaited: false,
+            http2: http2::Shared::default(),
             plain: Vec::new(),
             fresh: Vec::new(),
             yielded: Vec::new(),
@@ -178,7 +181,8 @@ impl Net {
         let flags =
             epoll::EventFlags::IN | epoll::EventFlags::OUT | epoll::EventFlags::RDHUP | epoll::EventFlags::ET;
         let data = epoll::EventData::new_u64(connection_token(key, generation));
-        if epoll::add(&self.epoll, &c.socket, data, flags).is_err() {
+        let Some(socket) = &c.socket else { return };
+        if epoll::add(&self.epoll, socket, data, flags).is_err() {
             self.drop_connection(key);
         }
     }
@@ -187,6 +191,12 @@ impl Net {
     pub(crate) fn drop_connection(&mut self, key: u32) {
         let Some(mut c) = self.connections.remove(key) else { return };
         self.buffered_bytes -= c.pending_bytes();
+        if let Some(stream) = c.stream.take() {
+            self.drop_stream(key, stream);
+        }
+        if let Some(session) = c.session.take() {
+            self.drop_session(*session);
+        }
         // In mid-answer nobody shall take the end for the end of the answer.
         if c.exchange.is_none() {
             last_word(&mut c);
@@ -281,7 +291,7 @@ impl Net {
             self.flush_later(key);
             return true;
         }
-        if c.blocked || c.file.is_some() || cork {
+        if c.blocked || c.file.is_some() || cork || c.stream.is_some() {
             forget_sent(&mut c.output, &mut c.output_at);
             let before = c.output.len();
             for part in parts {
@@ -291,18 +301,19 @@ impl Net {
             self.flush_later(key);
             return true;
         }
+        let Some(socket) = &c.socket else { return false };
         let pending = c.pending_bytes();
         let total = pending + parts.iter().map(|p| p.len()).sum::<usize>();
         let sent = if pending == 0 && parts.len() == 1 {
             let more = if c.last { SendFlags::MORE } else { SendFlags::empty() };
-            rustix::net::send(&c.socket, parts[0], SendFlags::NOSIGNAL | more)
+            rustix::net::send(socket, parts[0], SendFlags::NOSIGNAL | more)
         } else {
             let mut slices = [IoSlice::new(&[]); 6];
             slices[0] = IoSlice::new(&c.output[c.output_at..]);
             for (slice, part) in slices[1..].iter_mut().zip(parts) {
                 *slice = IoSlice::new(part);
             }
-            rustix::io::writev(&c.socket, &slices[..=parts.len()])
+            rustix::io::writev(socket, &slices[..=parts.len()])
         };
         let mut sent = match sent {
             Ok(n) => n,
@@ -358,6 +369,10 @@ impl Net {
         let Some(c) = self.connections.get_mut(key) else { return false };
         debug_assert!(c.file.is_none(), "one file at a time");
         c.file = Some(file);
+        if c.stream.is_some() {
+            self.flush_later(key);
+            return true;
+        }
         if c.blocked { true } else { self.flush(key) }
     }
 
@@ -366,10 +381,11 @@ impl Net {
         let mut turn_bytes = 0;
         loop {
             let Some(c) = self.connections.get_mut(key) else { return false };
+            let Some(socket) = &c.socket else { return self.push_stream(key) };
             if c.pending_bytes() > 0 {
                 let follows = c.file.as_ref().is_some_and(|f| f.left > 0 || !f.after.is_empty());
                 let more = if follows { SendFlags::MORE } else { SendFlags::empty() };
-                match rustix::net::send(&c.socket, &c.output[c.output_at..], SendFlags::NOSIGNAL | more) {
+                match rustix::net::send(socket, &c.output[c.output_at..], SendFlags::NOSIGNAL | more) {
                     Ok(n) => {
                         c.output_at += n;
                         self.buffered_bytes -= n;
@@ -378,7 +394,7 @@ impl Net {
                         }
                         c.blocked = false;
                         // Before and during a request others than the answer's reader set the pace.
-                        if matches!(c.phase, Phase::App | Phase::Flush) {
+                        if matches!(c.phase, Phase::App | Phase::Flush | Phase::Frames) {
                             c.deadline_ms = self.now_ms + WRITE_STALL_MS;
                         }
                     }
@@ -431,7 +447,7 @@ impl Net {
                 continue;
             }
             let count = file.left.min(SENDFILE_BYTES) as usize;
-            match rustix::fs::sendfile(&c.socket, &file.file, Some(&mut file.offset), count) {
+            match rustix::fs::sendfile(socket, &file.file, Some(&mut file.offset), count) {
                 Ok(0) => {
                     // The file is shorter than it was: never pad, never pretend (where the end of the connection
                     // is the end of the body, only a reset tells).
@@ -458,7 +474,7 @@ impl Net {
         self.awaited = true;
         let Some(c) = self.connections.get_mut(key) else { return false };
         c.blocked = true;
-        let answering = matches!(c.phase, Phase::App | Phase::Flush);
+        let answering = matches!(c.phase, Phase::App | Phase::Flush | Phase::Frames);
         self.register(key);
         if answering {
             let deadline = self.now_ms + WRITE_STALL_MS;
@@ -474,6 +490,10 @@ impl Net {
         let now_ms = self.now_ms;
         let keep_alive_ms = self.server.keep_alive_ms;
         let Some(c) = self.connections.get_mut(key) else { return };
+        if c.stream.is_some() {
+            self.end_stream(key);
+            return;
+        }
         if c.close
             && c.file.is_none()
             && let Some(tls) = &mut c.tls
@@ -494,7 +514,8 @@ impl Net {
                 self.drop_connection(key);
                 return;
             }
-            if rustix::net::shutdown(&c.socket, rustix::net::Shutdown::Write).is_err() {
+            let write = rustix::net::Shutdown::Write;
+            if c.socket.as_ref().is_none_or(|socket| rustix::net::shutdown(socket, write).is_err()) {
                 self.drop_connection(key);
                 return;
             }
@@ -543,7 +564,13 @@ impl Net {
             && reset
         {
             c.tls = None;
-            let _ = rustix::net::sockopt::set_socket_linger(&c.socket, Some(std::time::Duration::ZERO));
+            match &c.socket {
+                Some(socket) => {
+                    let at_once = Some(std::time::Duration::ZERO);
+                    let _ = rustix::net::sockopt::set_socket_linger(socket, at_once);
+                }
+                None => self.reset_stream(key),
+            }
         }
         self.drop_connection(key);
     }
@@ -558,7 +585,9 @@ fn last_word(c: &mut Connection) {
     if let Some(tls) = &mut c.tls {
         tls.close(&mut c.output);
         if !c.output.is_empty() {
-            let _ = rustix::net::send(&c.socket, &c.output, SendFlags::NOSIGNAL);
+            if let Some(socket) = &c.socket {
+                let _ = rustix::net::send(socket, &c.output, SendFlags::NOSIGNAL);
+            }
             c.output.clear();
         }
     }

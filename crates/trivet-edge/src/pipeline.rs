@@ -9,7 +9,7 @@ use trivet_wire::frame::{INLINE_BODY_BYTES_MAX, RequestHead, RequestWriter, UNKN
 
 use crate::address::{self, Forwarded};
 use crate::answer::Own;
-use crate::connection::{AddressText, BodyRest, Phase};
+use crate::connection::{AddressText, BodyRest, Connection, Phase};
 use crate::cors;
 use crate::destination::{self, Going};
 use crate::edge::Edge;
@@ -146,7 +146,7 @@ fn client<'a>(edge: &mut Edge, key: u32, buf: &'a [u8], head: &Head) -> Client<'
 
 /// RFC 9110 §7.4: an https target over a connection that is not secured.
 fn scheme(edge: &Edge, key: u32, head: &Head, seen: &Client<'_>) -> Result<(), (u16, &'static str)> {
-    let secure = edge.net.connections.get(key).is_some_and(|c| c.tls.is_some());
+    let secure = edge.net.connections.get(key).is_some_and(Connection::is_secure);
     if head.form == Form::AbsoluteHttps && !secure && seen.forwarded.https != Some(true) {
         return Err((421, "scheme.unsecured"));
     }
@@ -199,7 +199,7 @@ fn redirect(edge: &mut Edge, r: &Request<'_>, to: &Template, status: u16) {
 
 /// What a request has for templates.
 fn values<'a>(edge: &Edge, r: &Request<'a>) -> Values<'a> {
-    let secure = edge.net.connections.get(r.key).is_some_and(|c| c.tls.is_some());
+    let secure = edge.net.connections.get(r.key).is_some_and(Connection::is_secure);
     let (raw, query) = match r.head.form {
         Form::Asterisk => (&b"/"[..], None),
         _ => uri::split_query(r.head.path_and_query.of(r.buf)),
@@ -242,7 +242,7 @@ fn frame(
         .or(listener.local.as_ref())
         .map_or((&[][..], 0), |(ip, port)| (ip.as_bytes(), *port));
     // A proxy that we trust knows better than the connection that it came by.
-    let https = seen.forwarded.https.unwrap_or(c.tls.is_some());
+    let https = seen.forwarded.https.unwrap_or(c.is_secure());
     let (mut server, mut server_port) = (server, server_port);
     if c.ip.is_none() {
         // A unix socket has no address: the name that the client used must do.
@@ -307,6 +307,12 @@ fn frame(
         }
     }
     let http_1_0 = head.version == Version::Http10;
+    let http_2 = c.stream.is_some();
+    let version = match (http_2, http_1_0) {
+        (true, _) => traits::HTTP_2,
+        (_, true) => traits::HTTP_1_0,
+        _ => 0,
+    };
     let method = head.method.of(buf);
     let mut w = RequestWriter::begin(
         &mut x.out.frame,
@@ -320,7 +326,7 @@ fn frame(
             peer_port,
             server_port,
             script: to_app.map_or(b"", |to| to.mount.as_bytes()),
-            traits: if http_1_0 { traits::HTTP_1_0 } else { 0 } | if https { traits::HTTPS } else { 0 },
+            traits: version | if https { traits::HTTPS } else { 0 },
         },
     );
     let edit = going.route().and_then(|r| r.request_edit.as_ref());
@@ -350,6 +356,7 @@ fn frame(
     }
     w.finish_head();
     x.http_1_0 = http_1_0;
+    x.http_2 = http_2;
     x.is_head = head.is_head;
     x.keep_alive = head.keep_alive && net.server.keep_alive_ms > 0;
     x.idempotent = matches!(method, b"GET" | b"HEAD" | b"PUT" | b"DELETE" | b"OPTIONS");
@@ -363,7 +370,7 @@ fn app(edge: &mut Edge, r: &Request<'_>, to: &ToApp) -> Result<usize, (u16, &'st
     let Request { key, xkey, head, .. } = *r;
     let rest = &r.buf[head.bytes as usize..];
     let net = &mut edge.net;
-    let scarce = net.buffered_bytes > BUFFERED_BYTES_MANY;
+    let scarce = net.buffered_bytes > BUFFERED_BYTES_MANY || net.is_crowded(key);
     let Some(x) = net.exchanges.table.get_mut(xkey) else { return Ok(0) };
     let Some(c) = net.connections.get_mut(key) else { return Ok(0) };
     x.out.window = if scarce { WINDOW_BYTES_SCARCE } else { WINDOW_BYTES } as u32;
@@ -383,7 +390,7 @@ fn app(edge: &mut Edge, r: &Request<'_>, to: &ToApp) -> Result<usize, (u16, &'st
             Some(n)
         }
         BodyLength::Chunked => {
-            c.body = BodyRest::Chunked(Box::default());
+            c.body = if c.stream.is_some() { BodyRest::Data } else { BodyRest::Chunked(Box::default()) };
             None
         }
     };
@@ -404,7 +411,8 @@ fn app(edge: &mut Edge, r: &Request<'_>, to: &ToApp) -> Result<usize, (u16, &'st
         return Ok(0);
     }
     x.out.body_flags = flag::BODY_INLINE;
-    let spooled = length.is_some_and(|n| n > INLINE_BODY_BYTES_MAX as u64);
+    // Streams are cheap to open: they get a file when they have sent what needs one.
+    let spooled = length.is_some_and(|n| n > INLINE_BODY_BYTES_MAX as u64) && c.stream.is_none();
     if spooled || net.inline_bytes > INLINE_SUM_BYTES_MAX {
         match net.spools.take() {
             Ok(spool) => {

@@ -10,6 +10,7 @@ use crate::answer::Own;
 use crate::connection::{BodyRest, Phase};
 use crate::edge::Edge;
 use crate::exchange::Place;
+use crate::http2::PREFACE;
 use crate::log;
 use crate::pipeline::{self, INLINE_SUM_BYTES_MAX};
 use crate::spool;
@@ -46,7 +47,8 @@ impl Edge {
                         .map_or(0, |x| x.wanted.min(scratch.len() as u64) as usize);
                     if c.input.is_empty() { wanted } else { 0 }
                 }
-                Phase::Flush => 0,
+                Phase::Frames if c.session.as_ref().is_some_and(|s| s.takes_input()) => scratch.len(),
+                Phase::Flush | Phase::Frames => 0,
             };
             if room == 0 {
                 break;
@@ -58,7 +60,8 @@ impl Edge {
                 self.net.unread.push((key, self.net.connections.generation(key)));
                 break;
             }
-            match rustix::net::recv(&c.socket, &mut scratch[..room], rustix::net::RecvFlags::empty()) {
+            let Some(socket) = &c.socket else { break };
+            match rustix::net::recv(socket, &mut scratch[..room], rustix::net::RecvFlags::empty()) {
                 Ok((0, _)) => {
                     c.readable = false;
                     c.peer_closed = true;
@@ -113,6 +116,9 @@ impl Edge {
                 {
                     c.deadline_ms =
                         self.net.now_ms + self.net.server.keep_alive_ms.max(self.net.server.head_ms);
+                    if c.tls.as_ref().is_some_and(|tls| tls.speaks_http_2()) {
+                        self.net.begin_session(key);
+                    }
                 }
                 if !plain.is_empty() {
                     self.feed(key, &plain);
@@ -130,7 +136,9 @@ impl Edge {
                     let (head, rest) = PLAIN_HTTP;
                     let answer = [head, &self.net.tail, rest].concat();
                     if let Some(c) = self.net.connections.get_mut(key) {
-                        let _ = rustix::net::send(&c.socket, &answer, SendFlags::NOSIGNAL);
+                        if let Some(socket) = &c.socket {
+                            let _ = rustix::net::send(socket, &answer, SendFlags::NOSIGNAL);
+                        }
                         // Not behind it: the alert of the handshake that has failed.
                         c.tls = None;
                         self.net.buffered_bytes -= c.pending_bytes();
@@ -153,6 +161,10 @@ impl Edge {
     /// Goes on with what was read ahead of its turn, then reads.
     pub(crate) fn resume(&mut self, key: u32) {
         let Some(c) = self.net.connections.get_mut(key) else { return };
+        if c.stream.is_some() {
+            self.serve_stream(key);
+            return;
+        }
         if !c.input.is_empty() && c.phase != Phase::Flush {
             self.feed(key, &[]);
         }
@@ -160,7 +172,7 @@ impl Edge {
     }
 
     /// Takes bytes behind those that wait already.
-    fn feed(&mut self, key: u32, data: &[u8]) {
+    pub(crate) fn feed(&mut self, key: u32, data: &[u8]) {
         let Some(c) = self.net.connections.get_mut(key) else { return };
         if c.input.is_empty() {
             let used = self.process(key, data);
@@ -206,6 +218,18 @@ impl Edge {
                             break;
                         }
                         Err(Reject { status, reason, .. }) => {
+                            let n = rest.len().min(PREFACE.len());
+                            if rest[..n] == PREFACE[..n] && c.tls.is_none() && !c.served && c.stream.is_none()
+                            {
+                                // Not HTTP/1.1 at all, as far as it has come.
+                                if n == PREFACE.len() {
+                                    self.net.begin_session(key);
+                                    continue;
+                                }
+                                let deadline = c.deadline_ms.min(self.net.now_ms + self.net.server.head_ms);
+                                self.net.set_deadline(key, deadline);
+                                break;
+                            }
                             self.net.refuse(key, status, reason);
                             return buf.len();
                         }
@@ -226,6 +250,10 @@ impl Edge {
                 }
                 Phase::Flush => break,
                 Phase::Linger => return buf.len(),
+                Phase::Frames => {
+                    self.frames(key, rest);
+                    return buf.len();
+                }
             }
         }
         if self.net.connections.get(key).is_none() { buf.len() } else { at }
@@ -256,11 +284,12 @@ impl Edge {
                 }
                 Ok(piece)
             }
+            BodyRest::Data => Ok((buf.len(), 0..buf.len(), false)),
         }
     }
 
     /// Keeps (or, draining, forgets) the next piece of a body.
-    fn take_body(&mut self, key: u32, buf: &[u8]) -> usize {
+    pub(crate) fn take_body(&mut self, key: u32, buf: &[u8]) -> usize {
         self.net.awaited = true;
         let (used, data, end) = match self.body_piece(key, buf) {
             Ok(piece) => piece,
@@ -394,7 +423,7 @@ impl Edge {
     }
 
     /// Sends the next piece of a streamed body to the worker, as far as the app has asked for it.
-    fn stream_body(&mut self, key: u32, buf: &[u8]) -> usize {
+    pub(crate) fn stream_body(&mut self, key: u32, buf: &[u8]) -> usize {
         let Some(xkey) = self.net.connections.get(key).and_then(|c| c.exchange) else { return 0 };
         let Some(x) = self.net.exchanges.table.get(xkey) else { return 0 };
         let Some((seat, ticket, generation)) = x.seat() else { return 0 };
@@ -489,7 +518,9 @@ impl Edge {
     fn end_of_input(&mut self, key: u32) {
         let Some(c) = self.net.connections.get_mut(key) else { return };
         match c.phase {
-            Phase::Head | Phase::Body | Phase::Drain | Phase::Linger => self.net.drop_connection(key),
+            Phase::Head | Phase::Body | Phase::Drain | Phase::Linger | Phase::Frames => {
+                self.net.drop_connection(key);
+            }
             Phase::App if !c.body.is_none() => {
                 self.break_body(key, 400);
                 self.net.drop_connection(key);
@@ -554,6 +585,7 @@ impl Edge {
                 }
             }
             Phase::Drain | Phase::Linger | Phase::Flush => self.net.drop_connection(key),
+            Phase::Frames => self.expire_session(key),
             Phase::Body | Phase::App => {}
         }
     }

@@ -116,6 +116,7 @@ pub(crate) struct Edit {
     add: Vec<Line>,
     /// At most 64: those that the head has itself are told by bits.
     default: Vec<Line>,
+    hides_server: bool,
 }
 
 #[derive(Debug)]
@@ -436,6 +437,10 @@ impl Edit {
             drop: names.map(|name| name.to_ascii_lowercase().into_bytes().into()).collect(),
             add: added,
             default,
+            hides_server: remove
+                .iter()
+                .chain(set.iter().map(|(name, _)| name))
+                .any(|n| n.eq_ignore_ascii_case("server")),
         })
     }
 
@@ -447,6 +452,16 @@ impl Edit {
             }
         }
         !self.drop.iter().any(|d| d.eq_ignore_ascii_case(name))
+    }
+
+    /// Whether our own `Server` does not pass either.
+    pub(crate) fn hides_server(&self) -> bool {
+        self.hides_server
+    }
+
+    /// Names of fields that do not pass, in lower case.
+    pub(crate) fn dropped(&self) -> impl Iterator<Item = &[u8]> {
+        self.drop.iter().map(|name| &**name)
     }
 
     /// The fields to be added.

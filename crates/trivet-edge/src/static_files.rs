@@ -14,7 +14,7 @@ use trivet_http::{date, path, uri};
 use trivet_pool::Key;
 
 use crate::answer::{
-    JOINED_BODY_BYTES, Own, connection_field, content_length, edited_lines, field, further_fields,
+    JOINED_BODY_BYTES, Own, connection_field, content_length, edited_lines, field, further_fields, tail,
 };
 use crate::config::Page;
 use crate::connection::FileOut;
@@ -310,6 +310,10 @@ impl Net {
         c.close |= draining || !x.keep_alive;
         x.status = status;
         x.head_sent = true;
+        if c.stream.is_some() {
+            self.send_file_by_stream(xkey, key, status, file, part);
+            return;
+        }
         let mut out = std::mem::take(&mut self.out);
         out.clear();
         response::status_line(&mut out, Version::Http11, status, None);
@@ -344,9 +348,9 @@ impl Net {
         if !matches!(status, 412 | 416) {
             edited_lines(&mut out, &file.validators, edit, &mut given);
         }
-        out.extend_from_slice(&self.tail);
+        out.extend_from_slice(tail(&self.tail, edit));
         field(&mut out, b"X-Request-Id", x.request_id());
-        further_fields(&mut out, x, given, c.tls.is_some());
+        further_fields(&mut out, x, given, c.is_secure());
         connection_field(&mut out, c.close, x.http_1_0);
         out.extend_from_slice(b"\r\n");
         let mut large = None;
@@ -375,5 +379,67 @@ impl Net {
         if alive {
             self.complete(xkey);
         }
+    }
+
+    /// The same over HTTP/2.
+    fn send_file_by_stream(
+        &mut self,
+        xkey: Key,
+        key: u32,
+        status: u16,
+        file: &Rc<Representation>,
+        part: &Part,
+    ) {
+        let (Some(x), Some(c)) = (self.exchanges.table.get_mut(xkey), self.connections.get_mut(key)) else {
+            return;
+        };
+        let Some(stream) = &mut c.stream else { return };
+        let mut fields = self.http2.fields(&self.tail, self.seconds, x.request_id());
+        let (start, length) = match part {
+            Part::Nothing => (0, 0),
+            Part::Whole => (0, file.bytes),
+            Part::One(start, length) => (*start, *length),
+            Part::Several(_, body) => (0, body.len() as u64),
+        };
+        let mut lines = Vec::new();
+        match part {
+            Part::Nothing => {}
+            Part::Whole => fields.lines(&file.describing),
+            Part::One(..) => {
+                fields.lines(&file.describing);
+                content_range(&mut lines, Some((start, length)), file.bytes);
+            }
+            Part::Several(boundary, _) => {
+                lines.extend_from_slice(b"Content-Type: multipart/byteranges; boundary=");
+                lines.extend_from_slice(boundary);
+            }
+        }
+        if status == 416 {
+            content_range(&mut lines, None, file.bytes);
+        }
+        fields.lines(&lines);
+        if status != 304 {
+            fields.length(length);
+        }
+        if !matches!(status, 412 | 416) {
+            fields.lines(&file.validators);
+        }
+        fields.edit(x, stream.secure);
+        stream.head = Some(fields.head(status));
+        if !x.is_head {
+            x.body_sent = length;
+            match (part, &file.content) {
+                (Part::Nothing, _) => {}
+                (Part::Several(_, body), _) => {
+                    c.output.extend_from_slice(body);
+                    self.buffered_bytes += body.len();
+                }
+                (_, Content::Memory(_)) => stream.keep(file, start, length),
+                (_, Content::File(fd)) => {
+                    c.file = Some(FileOut { file: fd.clone(), offset: start, left: length, after: b"" });
+                }
+            }
+        }
+        self.complete(xkey);
     }
 }

@@ -20,6 +20,9 @@ pub(crate) const PLAIN_HTTP: (&[u8], &[u8]) = (
     b"\r\n400 Bad Request\nthis port speaks TLS: write https:// first\n",
 );
 
+/// The name of HTTP/2 in ALPN (RFC 9113 §3.1).
+const HTTP_2: &[u8] = b"h2";
+
 /// Why a certificate or key cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum BadIdentity {
@@ -106,7 +109,7 @@ impl Acceptor {
             .with_safe_default_protocol_versions()?
             .with_no_client_auth()
             .with_cert_resolver(Arc::new(by_name));
-        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        config.alpn_protocols = vec![HTTP_2.to_vec(), b"http/1.1".to_vec()];
         config.ticketer = tickets.clone();
         // One ticket is what one returning client needs.
         config.send_tls13_tickets = 1;
@@ -180,6 +183,11 @@ impl Tls {
     /// Whether anything has come yet.
     pub(crate) fn has_begun(&self) -> bool {
         self.begun
+    }
+
+    /// What the handshake has agreed on.
+    pub(crate) fn speaks_http_2(&self) -> bool {
+        self.connection.alpn_protocol() == Some(HTTP_2)
     }
 
     pub(crate) fn is_handshaking(&self) -> bool {

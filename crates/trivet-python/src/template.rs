@@ -123,8 +123,7 @@ impl<'py> Template<'py> {
     pub(crate) fn fill(&mut self, request: &Request<'_>) -> PyResult<()> {
         let (t, head) = (&self.dict, &request.head);
         self.method.set(t, head.method)?;
-        let old = head.traits & traits::HTTP_1_0 != 0;
-        self.protocol.set(t, if old { b"HTTP/1.0" } else { b"HTTP/1.1" })?;
+        self.protocol.set(t, protocol(head.traits))?;
         self.scheme.set(t, if head.traits & traits::HTTPS == 0 { b"http" } else { b"https" })?;
         self.server_name.set(t, head.server)?;
         self.remote_addr.set(t, head.peer)?;
@@ -156,6 +155,17 @@ impl<'py> Template<'py> {
             put(t, &self.request_uri, &text)?;
         }
         Ok(())
+    }
+}
+
+/// What SERVER_PROTOCOL says.
+pub(crate) fn protocol(bits: u8) -> &'static [u8] {
+    if bits & traits::HTTP_2 != 0 {
+        b"HTTP/2"
+    } else if bits & traits::HTTP_1_0 != 0 {
+        b"HTTP/1.0"
+    } else {
+        b"HTTP/1.1"
     }
 }
 

@@ -15,6 +15,7 @@ use crate::environ::{Constants, Environ};
 use crate::input::Input;
 use crate::link::{Next, Seat};
 use crate::response::{Call, Callables, Complaint, Flow, body_bytes};
+use crate::template::protocol;
 use crate::{log, process};
 
 /// What the Python half gives to a slot.
@@ -348,8 +349,8 @@ fn closer<'py>(result: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyAny>>
 
 /// `GET /path HTTP/1.1`, safe for a log line.
 fn request_line(request: &Request<'_>) -> String {
-    let version = if request.head.traits & traits::HTTP_1_0 == 0 { "1.1" } else { "1.0" };
-    format!("{} {} HTTP/{version}", request.head.method.escape_ascii(), request.head.target.escape_ascii())
+    let version = protocol(request.head.traits).escape_ascii();
+    format!("{} {} {version}", request.head.method.escape_ascii(), request.head.target.escape_ascii())
 }
 
 #[cold]

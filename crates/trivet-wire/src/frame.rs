@@ -71,6 +71,7 @@ pub mod flag {
 pub mod traits {
     pub const HTTP_1_0: u8 = 1;
     pub const HTTPS: u8 = 2;
+    pub const HTTP_2: u8 = 4;
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

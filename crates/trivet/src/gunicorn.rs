@@ -41,7 +41,8 @@ const fn value(long: &'static str, verdict: Verdict, text: &'static str) -> Fore
 
 const CLIENT_CERTIFICATES: &str = "comes later: client certificates are not asked for yet";
 const TLS: &str = "has no effect: TLS 1.2 and 1.3 with the safe ciphers, nothing else";
-const HTTP2: &str = "comes later with HTTP/2";
+const PROTOCOLS: &str = "HTTP/1.1 and HTTP/2 are both spoken; HTTP/3 comes later";
+const HTTP2: &str = "has no effect: HTTP/2 is spoken within limits that need no choosing";
 const METRICS: &str = "has no effect yet: metrics come later";
 const ASGI: &str = "comes later with ASGI";
 const STRICT: &str = "never comes: such requests are refused";
@@ -121,8 +122,8 @@ const FOREIGN: &[Foreign] = &[
     flag("suppress-ragged-eofs", Ignored, TLS),
     flag("do-handshake-on-connect", Ignored, TLS),
     value("ciphers", Ignored, TLS),
-    value("http-protocols", Unless(&["h1"]), HTTP2),
-    value("http2-cleartext", Unless(&["off"]), HTTP2),
+    value("http-protocols", Unless(&["h1", "h2", "h1,h2", "h2,h1"]), PROTOCOLS),
+    value("http2-cleartext", Ignored, HTTP2),
     value("http2-max-concurrent-streams", Ignored, HTTP2),
     value("http2-initial-window-size", Ignored, HTTP2),
     value("http2-max-frame-size", Ignored, HTTP2),
