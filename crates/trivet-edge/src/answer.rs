@@ -12,10 +12,12 @@ use crate::connection::{BodyRest, FileOut, Phase};
 use crate::cors;
 use crate::exchange::{Exchange, Framing, Place};
 use crate::http2::Fields;
+use crate::internal;
 use crate::log;
 use crate::net::Net;
 use crate::receive::DRAIN_BYTES_MAX;
 use crate::route::Edit;
+use crate::squeeze::{Recoded, Squeeze};
 
 /// An answer's head and a body up to this leave in one buffer; a larger body leaves from where it is.
 pub(crate) const JOINED_BODY_BYTES: usize = 8 * 1024;
@@ -241,6 +243,10 @@ impl Net {
             self.answer_own(xkey, 500, Own::default());
             return Ok(());
         }
+        if internal::is_wanted(x.about().map(|about| &**about), &r) {
+            self.send_internal(xkey, &r, end);
+            return Ok(());
+        }
         let Some(c) = self.connections.get_mut(key) else { return Ok(()) };
         let bodiless = x.is_head || response::is_bodiless(r.status);
         // A long rest of a body is not worth reading, and one of unknown length is not worth the risk.
@@ -263,19 +269,34 @@ impl Net {
         } else {
             Framing::Chunked
         };
+        let mut recoded = Recoded::of(x, &r, bodiless, end);
+        if !bodiless && let Some(coding) = recoded.coding {
+            match self.compressors.begin(coding) {
+                Some((encoder, serial)) => {
+                    x.squeeze = Some(Box::new(Squeeze::new(encoder, serial, declared)));
+                    x.framing = if x.http_2 { Framing::Close } else { Framing::Chunked };
+                }
+                None => recoded.coding = None,
+            }
+        }
+        let squeezed = x.squeeze.is_some();
         c.close = close || x.framing == Framing::Close;
         x.status = r.status;
         x.head_sent = true;
         x.owes_continue = false;
 
         if let Some(stream) = &mut c.stream {
-            let head = self.http2.app_head(x, stream.secure, &r, &self.tail, self.seconds);
+            let head = self.http2.app_head(x, stream.secure, &r, recoded, &self.tail, self.seconds);
             let Some(head) = head else { return Err(Malformed("a field that HTTP does not allow")) };
             stream.head = Some(head);
             if let Some(log) = x.about().and_then(|about| about.log.clone()) {
                 log.borrow().capture(x, r.fields());
             }
             self.flush_later(key);
+            if squeezed {
+                self.squeeze(xkey, r.body, end);
+                return Ok(());
+            }
             let short = self.body_part(xkey, key, r.body, end);
             if end && let Some(short) = short {
                 self.end_of_body(xkey, short);
@@ -307,11 +328,28 @@ impl Net {
                 _ => continue,
             }
             bad |= !(response::valid_name(name) && response::valid_value(value));
+            if recoded.coding.is_some() {
+                match name.len() {
+                    4 if name.eq_ignore_ascii_case(b"etag") => {
+                        field(&mut out, name, &recoded.tag(value));
+                        continue;
+                    }
+                    // No ranges of what is not there as a whole.
+                    13 if name.eq_ignore_ascii_case(b"accept-ranges") => continue,
+                    _ => {}
+                }
+            }
             field(&mut out, name, value);
         }
         if bad {
             self.out = out;
             return Err(Malformed("a field that HTTP does not allow"));
+        }
+        if let Some(coding) = recoded.coding.filter(|_| squeezed) {
+            field(&mut out, b"Content-Encoding", coding.token().as_bytes());
+        }
+        if recoded.varies {
+            field(&mut out, b"Vary", b"Accept-Encoding");
         }
         match x.framing {
             Framing::Length(n) => content_length(&mut out, n),
@@ -338,6 +376,14 @@ impl Net {
             log.borrow().capture(x, r.fields());
         }
 
+        if squeezed {
+            let alive = self.write(key, &[&out], true);
+            self.out = out;
+            if alive {
+                self.squeeze(xkey, r.body, end);
+            }
+            return Ok(());
+        }
         if !end {
             // The first bytes of the body are in the head's frame, or likely to follow in the same turn.
             let alive = self.write(key, &[&out], true);
@@ -391,7 +437,10 @@ impl Net {
         if !x.head_sent {
             return Err(Malformed("a body before its head"));
         }
-        if let Some(short) = self.body_part(xkey, key, payload, end) {
+        if x.squeeze.is_some() {
+            self.squeeze(xkey, payload, end);
+            self.credits.push(xkey);
+        } else if let Some(short) = self.body_part(xkey, key, payload, end) {
             self.credits.push(xkey);
             if end {
                 self.end_of_body(xkey, short);
@@ -401,7 +450,7 @@ impl Net {
     }
 
     /// Writes a part of the body. `None`: the connection is gone; else whether the body ends before its length.
-    fn body_part(&mut self, xkey: u32, key: u32, payload: &[u8], end: bool) -> Option<bool> {
+    pub(crate) fn body_part(&mut self, xkey: u32, key: u32, payload: &[u8], end: bool) -> Option<bool> {
         let x = self.exchanges.table.get_mut(xkey)?;
         let cork = !end && payload.len() <= CORKED_BODY_BYTES;
         let mut size = [0; 18];
@@ -438,6 +487,10 @@ impl Net {
         if !x.head_sent {
             return Err(Malformed("an end without a head"));
         }
+        if x.squeeze.is_some() {
+            self.squeeze(xkey, &[], true);
+            return Ok(());
+        }
         let short = matches!(x.framing, Framing::Length(left) if left > 0);
         let alive = x.framing != Framing::Chunked || self.write(key, &[response::LAST_CHUNK], false);
         if alive {
@@ -446,7 +499,7 @@ impl Net {
         Ok(())
     }
 
-    fn end_of_body(&mut self, xkey: u32, short: bool) {
+    pub(crate) fn end_of_body(&mut self, xkey: u32, short: bool) {
         if short {
             self.on_abort(xkey);
         } else {
@@ -506,6 +559,10 @@ impl Net {
         let Some(key) = x.connection else { return Ok(()) };
         if !x.head_sent {
             return Err(Malformed("a file before its head"));
+        }
+        if x.squeeze.is_some() {
+            self.squeeze_file(xkey, file, offset, length, end);
+            return Ok(());
         }
         let mut size = [0; 18];
         let mut length = length;

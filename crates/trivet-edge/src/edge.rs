@@ -14,6 +14,7 @@ use trivet_wire::control::{Attached, Free, FromEdge, ToEdge};
 use trivet_wire::frame::{Kind, Malformed, flag};
 
 use crate::answer::Own;
+use crate::compress::Compressors;
 use crate::config::Config;
 use crate::configure::Logs;
 use crate::connection::Phase;
@@ -40,6 +41,7 @@ const TAG_CONNECTION: u64 = 0;
 const TAG_LISTENER: u64 = 1;
 const TAG_LINK: u64 = 2;
 const TAG_CHANNEL: u64 = 3;
+const COMPRESSED: u64 = TAG_CHANNEL << TAG_BITS | 0xffff_fffe;
 const CONTROL: u64 = TAG_CHANNEL << TAG_BITS | 0xffff_ffff;
 
 pub(crate) struct Edge {
@@ -70,7 +72,7 @@ pub(crate) fn serve(control: Channel) -> io::Result<ExitCode> {
     let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
     let nothing = Config::default();
     let mut edge = Edge {
-        net: Net::new(nothing.server.clone(), epoll),
+        net: Net::new(nothing.server.clone(), epoll, Compressors::new()?),
         pools: Pools::default(),
         logs: Logs::default(),
         tickets: Tickets::new(),
@@ -85,6 +87,8 @@ pub(crate) fn serve(control: Channel) -> io::Result<ExitCode> {
         retried: 0,
     };
     epoll::add(&edge.net.epoll, &edge.control, epoll::EventData::new_u64(CONTROL), epoll::EventFlags::IN)?;
+    let bell = edge.net.compressors.bell();
+    epoll::add(&edge.net.epoll, bell, epoll::EventData::new_u64(COMPRESSED), epoll::EventFlags::IN)?;
     edge.configure(first.fds.into_iter())?;
     edge.tell(&FromEdge::Ready);
     edge.run()
@@ -124,6 +128,11 @@ impl Edge {
                     _ if token == CONTROL => {
                         if !self.read_control()? {
                             return Ok(ExitCode::SUCCESS);
+                        }
+                    }
+                    _ if token == COMPRESSED => {
+                        for encoded in self.net.compressors.take() {
+                            self.net.on_encoded(encoded);
                         }
                     }
                     _ => self.read_channel(Seat::of_token(low)),
@@ -356,11 +365,15 @@ impl Edge {
     /// Lets the worker send on as far as the client has taken what was sent.
     fn give_credit(&mut self, xkey: u32) {
         let scarce = self.net.buffered_bytes > BUFFERED_BYTES_MANY;
+        if self.net.exchanges.table.get(xkey).is_some_and(|x| x.squeeze.is_some()) {
+            self.net.squeeze_on(xkey);
+        }
         let Some(x) = self.net.exchanges.table.get(xkey) else { return };
         let (Some(key), Some((seat, ticket, generation))) = (x.connection, x.seat()) else { return };
         let Some(c) = self.net.connections.get(key) else { return };
+        let held = x.squeeze.as_ref().map_or(0, |s| s.held_bytes());
         let window = if scarce || self.net.is_crowded(key) { WINDOW_BYTES_SCARCE } else { WINDOW_BYTES };
-        let delivered = x.received.saturating_sub(c.pending_bytes() as u64);
+        let delivered = x.received.saturating_sub((c.pending_bytes() + held) as u64);
         let more = (delivered + window).saturating_sub(x.granted);
         if more < window / 4 {
             return;
@@ -613,6 +626,9 @@ impl Edge {
                 self.net.free_exchange(xkey);
                 continue;
             };
+            if x.answered && x.squeeze.is_some() {
+                continue;
+            }
             let again = match lost {
                 Lost::Unstarted => !x.head_sent,
                 Lost::Started => {
@@ -663,6 +679,8 @@ impl Edge {
             x.place = Place::Here;
             if x.connection.is_none() {
                 self.net.free_exchange(xkey);
+            } else if x.answered && x.squeeze.is_some() {
+                // The rest of it needs no worker.
             } else if lost == Lost::Unstarted && !x.head_sent {
                 self.pools.of(seat).requeue(xkey, turn, &mut self.net.exchanges);
             } else if x.head_sent {

@@ -2,11 +2,13 @@
 
 use std::rc::Rc;
 
+use trivet_http::coding::Coding;
 use trivet_pool::{Key, Outgoing, Requests};
 use trivet_wire::frame::{self, HEADER_BYTES, REQUEST_META_BYTES};
 
 use crate::pools::Seat;
 use crate::route::{About, Route};
+use crate::squeeze::Squeeze;
 use crate::table::Table;
 
 /// How the body of an answer is framed.
@@ -43,6 +45,10 @@ pub(crate) struct Exchange {
     pub(crate) route: Option<Rc<Route>>,
     /// Its site, where there is no route.
     pub(crate) about: Option<Rc<About>>,
+    /// The answer is being compressed.
+    pub(crate) squeeze: Option<Box<Squeeze>>,
+    /// The client has the answer in this coding, by the tag that it asked with.
+    pub(crate) known_coding: Option<Coding>,
     /// The origin of a script that may read the answer.
     pub(crate) origin: Option<Box<[u8]>>,
 
@@ -93,6 +99,8 @@ impl Exchange {
             app: 0,
             route: None,
             about: None,
+            squeeze: None,
+            known_coding: None,
             origin: None,
             http_1_0: false,
             http_2: false,

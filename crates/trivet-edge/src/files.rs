@@ -10,6 +10,7 @@ use rustix::io::Errno;
 use trivet_http::coding::Coding;
 use trivet_http::{date, media};
 
+use crate::compress::Input;
 use crate::log;
 
 /// What is kept may be so much older than the disk.
@@ -50,14 +51,14 @@ impl Stamp {
     }
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) enum Content {
-    Memory(Box<[u8]>),
+    Memory(Rc<[u8]>),
     File(Rc<OwnedFd>),
 }
 
 /// A file in one coding, as it is sent.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Representation {
     pub(crate) content: Content,
     pub(crate) bytes: u64,
@@ -67,10 +68,42 @@ pub(crate) struct Representation {
     pub(crate) etag: Vec<u8>,
     /// `Content-Type` alone, for the parts of a multipart answer.
     pub(crate) media: &'static str,
+    /// It is text or the like.
+    pub(crate) compressible: bool,
     /// Field lines that every answer has: tag, date, caching.
     pub(crate) validators: Vec<u8>,
     /// Field lines of answers with content, besides its length.
     pub(crate) describing: Vec<u8>,
+    /// In its folder.
+    path: Box<str>,
+    stamp: Stamp,
+    /// It lies nowhere but here.
+    made: bool,
+}
+
+impl Representation {
+    /// With some fields in place of its own.
+    pub(crate) fn with_fields(&self, fields: &[(&[u8], &[u8])]) -> Rc<Self> {
+        let mut other = self.clone();
+        for lines in [&mut other.describing, &mut other.validators] {
+            let kept = |line: &&[u8]| {
+                let name = line.split(|b| *b == b':').next().unwrap_or_default();
+                !fields.iter().any(|(given, _)| given.eq_ignore_ascii_case(name))
+            };
+            *lines = lines.split_inclusive(|b| *b == b'\n').filter(kept).collect::<Vec<_>>().concat();
+        }
+        for (name, value) in fields {
+            other.describing.extend_from_slice(&[name, &b": "[..], value, b"\r\n"].concat());
+        }
+        Rc::new(other)
+    }
+}
+
+/// A compressed form that is being made.
+#[derive(Debug)]
+struct Making {
+    name: Name,
+    coding: Coding,
     stamp: Stamp,
 }
 
@@ -79,6 +112,8 @@ struct Entry {
     name: Name,
     plain: Rc<Representation>,
     coded: [Option<Rc<Representation>>; 3],
+    /// Forms that have been asked for, whatever came of it.
+    tried: [bool; 3],
     checked_ms: u64,
     used: u64,
 }
@@ -144,6 +179,7 @@ pub(crate) struct Files {
     memory_bytes: usize,
     uses: u64,
     random: u64,
+    making: HashMap<u64, Making>,
 }
 
 impl Files {
@@ -155,6 +191,7 @@ impl Files {
             memory_bytes: 0,
             uses: 0,
             random: 0x9e37_79b9_7f4a_7c15,
+            making: HashMap::new(),
         }
     }
 
@@ -297,7 +334,17 @@ impl Files {
                     .filter(|r| r.modified + OLDER_MAX_SECONDS >= plain.modified);
             }
         }
-        self.keep(Entry { name, plain, coded, checked_ms: now_ms, used: self.uses })
+        // What was made of this very file is as good as it was.
+        let mut tried = [false; 3];
+        if let Some(old) = kept.filter(|e| Rc::ptr_eq(&e.plain, &plain)) {
+            tried = old.tried;
+            for (new, old) in coded.iter_mut().zip(&old.coded) {
+                if new.is_none() && old.as_ref().is_some_and(|r| r.made) {
+                    new.clone_from(old);
+                }
+            }
+        }
+        self.keep(Entry { name, plain, coded, tried, checked_ms: now_ms, used: self.uses })
     }
 
     /// A folder is opened anew each second: a deployment may have put another in its place.
@@ -312,6 +359,53 @@ impl Files {
         f.opened_ms = now_ms;
         f.complained = false;
         Ok(())
+    }
+
+    /// What is to be encoded so that the file has this form too; `None`: it has been asked for already, or is not kept.
+    /// [`made`](Self::made) takes the result.
+    pub(crate) fn make(
+        &mut self,
+        slot: usize,
+        plain: &Rc<Representation>,
+        coding: Coding,
+        serial: u64,
+    ) -> Option<Input> {
+        let entry = &mut self.entries[*self.index[slot].get(&plain.path)?];
+        if !Rc::ptr_eq(&entry.plain, plain) || std::mem::replace(&mut entry.tried[coding as usize], true) {
+            return None;
+        }
+        let input = match &plain.content {
+            Content::Memory(bytes) => Input::Bytes(bytes.to_vec()),
+            Content::File(fd) => Input::File(fd.try_clone().ok()?, plain.bytes as usize),
+        };
+        self.making.insert(serial, Making { name: entry.name.clone(), coding, stamp: plain.stamp });
+        Some(input)
+    }
+
+    /// Whether a form of the file has been asked for.
+    pub(crate) fn was_tried(&self, slot: usize, plain: &Representation, coding: Coding) -> bool {
+        let entry = self.index[slot].get(&plain.path).map(|&at| &self.entries[at]);
+        entry.is_none_or(|e| e.tried[coding as usize])
+    }
+
+    /// A form has been made, or could not be.
+    pub(crate) fn made(&mut self, serial: u64, output: Option<Vec<u8>>) {
+        let Some(Making { name, coding, stamp }) = self.making.remove(&serial) else { return };
+        let (Some(output), Some(&at)) = (output, self.index[name.0].get(&name.1)) else { return };
+        let cache = self.folders[name.0].options.cache.clone();
+        let entry = &mut self.entries[at];
+        let slot = &mut entry.coded[coding as usize];
+        if entry.plain.stamp != stamp || slot.is_some() || output.len() as u64 >= entry.plain.bytes {
+            return;
+        }
+        self.memory_bytes += output.len();
+        let bytes = output.len() as u64;
+        let content = Content::Memory(output.into());
+        let form = describe(content, stamp, &name.1, Some(coding), cache.as_deref());
+        *slot = Some(Rc::new(Representation { bytes, made: true, ..form }));
+        while self.memory_bytes > MEMORY_BYTES_MAX {
+            self.make_room();
+        }
     }
 
     fn keep(&mut self, entry: Entry) -> Lookup {
@@ -430,19 +524,25 @@ fn load(
         if let Some(bytes) = bytes
             && Stamp::of(&after) == Stamp::of(&stat)
         {
-            return Ok(Some(Rc::new(describe(Content::Memory(bytes), &stat, path, coding, cache))));
+            return Ok(Some(Rc::new(describe(
+                Content::Memory(bytes),
+                Stamp::of(&stat),
+                path,
+                coding,
+                cache,
+            ))));
         }
         stat = after;
     }
-    Ok(Some(Rc::new(describe(Content::File(Rc::new(file)), &stat, path, coding, cache))))
+    Ok(Some(Rc::new(describe(Content::File(Rc::new(file)), Stamp::of(&stat), path, coding, cache))))
 }
 
 /// Exactly `size` bytes and then the end, or `None`.
-fn read_whole(file: &OwnedFd, size: usize) -> Result<Option<Box<[u8]>>, Errno> {
+fn read_whole(file: &OwnedFd, size: usize) -> Result<Option<Rc<[u8]>>, Errno> {
     let mut bytes = vec![0; size + 1];
     let got = read_at(file, &mut bytes, 0)?;
     bytes.truncate(got);
-    Ok((got == size).then(|| bytes.into_boxed_slice()))
+    Ok((got == size).then(|| bytes.into()))
 }
 
 /// Fills `space` from `offset` on, as far as the file goes; how much that was.
@@ -461,12 +561,11 @@ pub(crate) fn read_at(file: &OwnedFd, space: &mut [u8], offset: u64) -> Result<u
 
 fn describe(
     content: Content,
-    stat: &Stat,
+    stamp: Stamp,
     path: &str,
     coding: Option<Coding>,
     cache: Option<&str>,
 ) -> Representation {
-    let stamp = Stamp::of(stat);
     let name = path.rsplit_once('/').map_or(path, |(_, name)| name);
     let kind = media::of(name);
     let modified = stamp.modified.0;
@@ -500,9 +599,12 @@ fn describe(
         modified,
         etag: etag.into_bytes(),
         media: kind.text,
+        compressible: kind.compressible,
         validators: validators.into_bytes(),
         describing: describing.into_bytes(),
+        path: path.into(),
         stamp,
+        made: false,
     }
 }
 

@@ -11,6 +11,7 @@ use trivet_http::date::Clock;
 use trivet_http::h1::{Head, Limits};
 
 use crate::answer::Own;
+use crate::compress::Compressors;
 use crate::config::Server;
 use crate::connection::{AddressText, Connection, FileOut, Phase};
 use crate::exchange::{Exchange, Exchanges, Place};
@@ -78,6 +79,7 @@ pub(crate) struct Net {
     pub(crate) files: Files,
     pub(crate) ids: RequestIds,
     pub(crate) http2: http2::Shared,
+    pub(crate) compressors: Compressors,
     /// What one read of a TLS connection says.
     pub(crate) plain: Vec<u8>,
     /// Request bodies held in memory, and answers that wait for slow clients.
@@ -107,7 +109,7 @@ pub(crate) struct Net {
 }
 
 impl Net {
-    pub(crate) fn new(server: Server, epoll: OwnedFd) -> Self {
+    pub(crate) fn new(server: Server, epoll: OwnedFd, compressors: Compressors) -> Self {
         let now_ns = trivet_wire::monotonic_ns();
         let mut net = Self {
             spools: Spools::new(&server.spool_dir),
@@ -134,6 +136,7 @@ impl Net {
             stuffed: Vec::new(),
             awaited: false,
             http2: http2::Shared::default(),
+            compressors,
             plain: Vec::new(),
             fresh: Vec::new(),
             yielded: Vec::new(),
@@ -258,6 +261,10 @@ impl Net {
     pub(crate) fn free_exchange(&mut self, xkey: u32) {
         let Some(x) = self.exchanges.table.remove(xkey) else { return };
         self.inline_bytes -= x.inline_bytes;
+        // One that is away is counted when it comes back.
+        if x.squeeze.is_some_and(|s| s.is_home()) {
+            self.compressors.ended();
+        }
         if let Some(spool) = x.out.spool {
             self.spools.put(spool, x.out.body_bytes);
         }
@@ -270,6 +277,8 @@ impl Net {
         x.place = Place::Here;
         if x.connection.is_none() {
             self.free_exchange(xkey);
+        } else if x.answered && x.squeeze.is_some() {
+            // The rest of it needs no worker.
         } else if x.head_sent {
             self.on_abort(xkey);
         } else {

@@ -16,7 +16,7 @@ use crate::edge::Edge;
 use crate::log;
 use crate::pools::AppPool;
 use crate::route::{Act, Route, ToApp};
-use crate::{request_id, static_files};
+use crate::{request_id, squeeze, static_files};
 
 /// All request bodies in memory together; beyond it they go to disk.
 pub(crate) const INLINE_SUM_BYTES_MAX: usize = 16 * 1024 * 1024;
@@ -330,6 +330,8 @@ fn frame(
         },
     );
     let edit = going.route().and_then(|r| r.request_edit.as_ref());
+    let compress = going.route().is_some_and(|r| r.compress.is_some());
+    let mut known_coding = None;
     let mut given = 0;
     for (i, f) in head.fields.iter().enumerate() {
         let pass = match f.known {
@@ -348,6 +350,12 @@ fn frame(
         };
         let kept = edit.is_none_or(|edit| edit.passes(f.name.of(buf), &mut given));
         if pass && kept && !head.hop(i) {
+            if compress && f.name.of(buf).eq_ignore_ascii_case(b"if-none-match") {
+                let (tags, coding) = squeeze::plain_tags(f.value.of(buf));
+                known_coding = coding;
+                w.field(f.name.of(buf), &tags);
+                continue;
+            }
             w.field(f.name.of(buf), f.value.of(buf));
         }
     }
@@ -355,6 +363,7 @@ fn frame(
         w.field(name, value);
     }
     w.finish_head();
+    x.known_coding = known_coding;
     x.http_1_0 = http_1_0;
     x.http_2 = http_2;
     x.is_head = head.is_head;

@@ -4,10 +4,11 @@
 //! with the most letters, then everything; among those, one that names methods, then the one that names more fields. The order in the
 //! configuration does not matter.
 
-use std::cell::RefCell;
+use std::cell::{OnceCell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
 
+use trivet_http::coding::Coding;
 use trivet_http::h1::Head;
 use trivet_http::h1::response;
 use trivet_http::rule::{BadRule, PathRule};
@@ -42,6 +43,14 @@ pub(crate) struct About {
     pub(crate) log: Option<Rc<RefCell<AccessLog>>>,
     statuses: Vec<Statuses>,
     error_pages: Vec<(Statuses, Page)>,
+    internals: OnceCell<Vec<Internal>>,
+}
+
+/// Files that only apps may send to.
+#[derive(Debug)]
+pub(crate) struct Internal {
+    pub(crate) rule: PathRule,
+    pub(crate) files: Rc<Static>,
 }
 
 /// One status, or a class of them.
@@ -64,6 +73,15 @@ pub(crate) struct Route {
     pub(crate) request_edit: Option<Edit>,
     pub(crate) answer_edit: Option<Edit>,
     pub(crate) cors: Option<config::Cors>,
+    pub(crate) compress: Option<Compress>,
+}
+
+/// Which answers are compressed.
+#[derive(Debug)]
+pub(crate) struct Compress {
+    /// In the order of preference.
+    pub(crate) codings: Vec<Coding>,
+    pub(crate) bytes_min: u64,
 }
 
 /// A field that a request must have, with this value or with any.
@@ -73,7 +91,7 @@ type Condition = (Box<[u8]>, Option<Box<[u8]>>);
 #[derive(Debug)]
 pub(crate) enum Act {
     App(ToApp),
-    Static(Box<Static>),
+    Static(Rc<Static>),
     Redirect { to: Template, status: u16 },
     Respond { status: u16, page: Page, retry_after: Option<u32> },
     Health,
@@ -91,6 +109,8 @@ pub(crate) struct ToApp {
 #[derive(Debug)]
 pub(crate) struct Static {
     pub(crate) folder: Rc<FolderRef>,
+    /// The folder's path.
+    pub(crate) root: Box<str>,
     pub(crate) at: Box<str>,
     pub(crate) index: Vec<Box<str>>,
     pub(crate) fallback: Vec<Box<str>>,
@@ -175,6 +195,15 @@ impl Statuses {
 }
 
 impl About {
+    pub(crate) fn has_internals(&self) -> bool {
+        !self.internals().is_empty()
+    }
+
+    /// The most specific first.
+    pub(crate) fn internals(&self) -> &[Internal] {
+        self.internals.get().map(Vec::as_slice).unwrap_or_default()
+    }
+
     /// Whether requests with this answer are logged.
     pub(crate) fn logs(&self, status: u16) -> bool {
         self.statuses.is_empty() || self.statuses.iter().any(|s| s.has(status))
@@ -250,6 +279,7 @@ impl Site {
                 .map(|s| Statuses::parse(s))
                 .collect::<Result<_, _>>()?,
             error_pages,
+            internals: OnceCell::new(),
         });
         let mut routes = site
             .routes
@@ -261,6 +291,11 @@ impl Site {
             _ => None,
         };
         routes.sort_by_key(|r| (r.rule.rank(), r.methods.is_empty(), std::cmp::Reverse(r.headers.len())));
+        let internals = routes.iter().filter(|r| r.internal).filter_map(|r| match &r.action {
+            Act::Static(files) => Some(Internal { rule: r.rule.clone(), files: files.clone() }),
+            _ => None,
+        });
+        let _ = about.internals.set(internals.collect());
         let mut exact: HashMap<Box<str>, Vec<Rc<Route>>> = HashMap::new();
         let mut rest = Vec::new();
         for route in routes {
@@ -329,6 +364,10 @@ impl Route {
             request_edit: Edit::compile(&route.request_headers, &[]),
             answer_edit: Edit::compile(&route.response_headers, &route.secure_headers),
             cors: route.cors.clone(),
+            compress: route.compress.as_ref().map(|c| Compress {
+                codings: c.codings.iter().filter_map(|token| Coding::of(token.as_bytes())).collect(),
+                bytes_min: c.bytes_min,
+            }),
         })
     }
 
@@ -359,12 +398,13 @@ impl Act {
                     rewrite,
                 })
             }
-            config::Action::Static(s) => Self::Static(Box::new(Static {
+            config::Action::Static(s) => Self::Static(Rc::new(Static {
                 folder: (parts.folder)(FolderOptions {
                     folder: s.folder.clone(),
                     links: s.links,
                     cache: s.cache.clone(),
                 }),
+                root: s.folder.trim_end_matches('/').into(),
                 at: s.at.as_str().into(),
                 index: s.index.iter().map(|name| name.as_str().into()).collect(),
                 fallback: s.fallback.iter().map(|name| name.as_str().into()).collect(),

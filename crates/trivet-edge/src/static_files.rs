@@ -8,7 +8,7 @@ use trivet_http::coding::{Accepted, Coding};
 use trivet_http::conditional::{Conditions, Validators, Verdict};
 use trivet_http::field::Name;
 use trivet_http::h1::response::{self, decimal};
-use trivet_http::h1::{Head, Version};
+use trivet_http::h1::Version;
 use trivet_http::range::{self, Ranges};
 use trivet_http::{date, path, uri};
 use trivet_pool::Key;
@@ -16,6 +16,7 @@ use trivet_pool::Key;
 use crate::answer::{
     JOINED_BODY_BYTES, Own, connection_field, content_length, edited_lines, field, further_fields, tail,
 };
+use crate::compress::Owner;
 use crate::config::Page;
 use crate::connection::FileOut;
 use crate::edge::Edge;
@@ -27,6 +28,8 @@ use crate::route::Static;
 
 /// Several ranges of a file that is not in memory are put together up to this; beyond it the whole file is sent.
 const SEVERAL_BYTES_MAX: u64 = 1024 * 1024;
+/// Larger files are not compressed for whom they have no compressed form beside them.
+const COMPRESSED_BYTES_MAX: u64 = 4 * 1024 * 1024;
 /// Entries of a folder that are shown.
 const LISTED_MAX: usize = 10_000;
 
@@ -70,7 +73,11 @@ pub(crate) fn step(edge: &mut Edge, r: &Request<'_>, files: &Static, path: &str)
     }
     leave_body(edge, key, head);
     match found {
-        Lookup::File { plain, coded } => answer(&mut edge.net, xkey, buf, head, &plain, &coded),
+        Lookup::File { plain, coded } => {
+            let others = head.fields.iter().filter(|f| f.known == Name::Other);
+            let wishes = wishes(others.map(|f| (f.name.of(buf), f.value.of(buf))), head.is_head);
+            answer(&mut edge.net, xkey, &wishes, files.folder.slot, &plain, &coded);
+        }
         Lookup::Folder if !path.ends_with('/') => {
             // From the canonical path: a raw one may begin with `//` and name another host.
             let mut fields = b"Location: ".to_vec();
@@ -167,21 +174,24 @@ fn listing(path: &str, top: bool, listed: &[Listed]) -> String {
 }
 
 /// Names that begin with a dot are nobody's business, but for `.well-known` (RFC 8615) at the top.
-fn is_hidden(rest: &str) -> bool {
+pub(crate) fn is_hidden(rest: &str) -> bool {
     let mut segments = rest.split('/');
     let first = segments.next().unwrap_or_default();
     first.starts_with('.') && first != ".well-known" || segments.any(|s| s.starts_with('.'))
 }
 
+/// Codings that are taken, conditions, and the only `Range`.
+type Wishes<'a> = (Accepted, Conditions<'a>, Option<&'a [u8]>);
+/// A folder's place, and a file in it in all its forms.
+pub(crate) type Forms = (usize, Rc<Representation>, [Option<Rc<Representation>>; 3]);
+
 /// What the request says of the representation that it wants.
-fn wishes<'a>(buf: &'a [u8], head: &Head) -> (Accepted, Conditions<'a>, Option<&'a [u8]>) {
+pub(crate) fn wishes<'a>(fields: impl Iterator<Item = (&'a [u8], &'a [u8])>, is_head: bool) -> Wishes<'a> {
     let mut accepted = Accepted::default();
     let mut conditions = Conditions::default();
     let mut ranges = None;
     let mut ranges_seen = 0;
-    for f in head.fields.iter().filter(|f| f.known == Name::Other) {
-        let name = f.name.of(buf);
-        let value = f.value.of(buf);
+    for (name, value) in fields {
         match name.len() {
             5 if name.eq_ignore_ascii_case(b"range") => {
                 ranges = Some(value);
@@ -201,19 +211,21 @@ fn wishes<'a>(buf: &'a [u8], head: &Head) -> (Accepted, Conditions<'a>, Option<&
         }
     }
     // RFC 9110 §14.2: it means something for GET only.
-    (accepted, conditions, ranges.filter(|_| ranges_seen == 1 && !head.is_head))
+    (accepted, conditions, ranges.filter(|_| ranges_seen == 1 && !is_head))
 }
 
-fn answer(
+pub(crate) fn answer(
     net: &mut Net,
     xkey: Key,
-    buf: &[u8],
-    head: &Head,
+    (accepted, conditions, ranges): &Wishes<'_>,
+    slot: usize,
     plain: &Rc<Representation>,
     coded: &[Option<Rc<Representation>>; 3],
 ) {
-    let (accepted, conditions, ranges) = wishes(buf, head);
     let coding: Option<Coding> = accepted.best(|c| coded[c as usize].is_some());
+    if coding.is_none() && plain.compressible {
+        have_compressed(net, xkey, slot, plain, accepted);
+    }
     let chosen = coding.and_then(|c| coded[c as usize].as_ref()).unwrap_or(plain);
     let has = Validators { etag: &chosen.etag, modified: chosen.modified };
     match conditions.judge(has, net.seconds) {
@@ -232,6 +244,24 @@ fn answer(
             },
             Ranges::Unsatisfiable => net.send_file(xkey, 416, chosen, &Part::Nothing),
         },
+    }
+}
+
+/// Has a compressed form made for the next ones who ask: nobody waits for it.
+fn have_compressed(net: &mut Net, xkey: Key, slot: usize, plain: &Rc<Representation>, accepted: &Accepted) {
+    let route = net.exchanges.table.get(xkey).and_then(|x| x.route.as_ref());
+    let Some(wanted) = route.and_then(|r| r.compress.as_ref()) else { return };
+    if plain.bytes < wanted.bytes_min || plain.bytes > COMPRESSED_BYTES_MAX {
+        return;
+    }
+    let Some(coding) = accepted.best_in(&wanted.codings) else { return };
+    if net.files.was_tried(slot, plain, coding) {
+        return;
+    }
+    let Some((encoder, serial)) = net.compressors.begin(coding) else { return };
+    match net.files.make(slot, plain, coding, serial) {
+        Some(input) => net.compressors.send(Owner { xkey: None, serial }, encoder, input, true),
+        None => net.compressors.ended(),
     }
 }
 

@@ -31,7 +31,8 @@ impl Coding {
         }
     }
 
-    fn of(token: &[u8]) -> Option<Self> {
+    /// By its name in `Content-Encoding`.
+    pub fn of(token: &[u8]) -> Option<Self> {
         [(&b"br"[..], Self::Brotli), (b"zstd", Self::Zstd), (b"gzip", Self::Gzip), (b"x-gzip", Self::Gzip)]
             .into_iter()
             .find(|(name, _)| token.eq_ignore_ascii_case(name))
@@ -63,17 +64,29 @@ impl Accepted {
         }
     }
 
-    /// The best of those that `there` says exist: what the client likes most, and of equals our order.
-    pub fn best(&self, there: impl Fn(Coding) -> bool) -> Option<Coding> {
+    /// What the client likes most of these, and of equals the first.
+    pub fn best_in(&self, codings: &[Coding]) -> Option<Coding> {
         let mut best: Option<(u16, Coding)> = None;
-        for coding in Coding::ALL {
+        for &coding in codings {
             let at = coding as usize;
             let weight = if self.named[at] { self.weights[at] } else { self.any };
-            if weight > 0 && best.is_none_or(|(w, _)| weight > w) && there(coding) {
+            if weight > 0 && best.is_none_or(|(w, _)| weight > w) {
                 best = Some((weight, coding));
             }
         }
         best.map(|(_, coding)| coding)
+    }
+
+    /// The best of those that `there` says exist: what the client likes most, and of equals our order.
+    pub fn best(&self, there: impl Fn(Coding) -> bool) -> Option<Coding> {
+        let there = Coding::ALL.map(|c| there(c).then_some(c));
+        let mut some = [Coding::Gzip; 3];
+        let mut count = 0;
+        for coding in there.into_iter().flatten() {
+            some[count] = coding;
+            count += 1;
+        }
+        self.best_in(&some[..count])
     }
 }
 

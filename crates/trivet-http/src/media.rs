@@ -112,9 +112,51 @@ pub fn is_hashed(name: &str) -> bool {
     })
 }
 
+/// Whether content of this type, as an answer names it, is worth compressing.
+pub fn is_compressible(content_type: &[u8]) -> bool {
+    let essence = content_type.split(|b| *b == b';').next().unwrap_or_default().trim_ascii();
+    let mut lower = [0; 64];
+    let Some(lower) = lower.get_mut(..essence.len()) else { return false };
+    lower.copy_from_slice(essence);
+    lower.make_ascii_lowercase();
+    match &*lower {
+        b"application/json"
+        | b"application/javascript"
+        | b"application/x-javascript"
+        | b"application/xml"
+        | b"application/wasm"
+        | b"application/rtf"
+        | b"application/x-ndjson"
+        | b"application/graphql"
+        | b"application/vnd.ms-fontobject"
+        | b"image/svg+xml"
+        | b"image/bmp"
+        | b"font/ttf"
+        | b"font/otf" => true,
+        other => other.starts_with(b"text/") || other.ends_with(b"+json") || other.ends_with(b"+xml"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn text_in_all_its_kinds_is_worth_compressing_and_pictures_are_not() {
+        for yes in [
+            "text/html; charset=utf-8",
+            "Application/JSON",
+            "application/problem+json",
+            "image/svg+xml",
+            "text/event-stream",
+        ] {
+            assert!(is_compressible(yes.as_bytes()), "{yes}");
+        }
+        for no in ["image/png", "application/zip", "application/octet-stream", "", "video/mp4", "font/woff2"]
+        {
+            assert!(!is_compressible(no.as_bytes()), "{no}");
+        }
+    }
 
     #[test]
     fn a_type_follows_from_the_last_extension() {

@@ -7,6 +7,7 @@ use trivet_wire::frame::{self, UNKNOWN};
 
 use crate::answer::Own;
 use crate::exchange::{Exchange, Framing};
+use crate::squeeze::Recoded;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// Room for the fields of a usual answer, so that the table is made once.
@@ -67,6 +68,7 @@ impl super::Shared {
         x: &Exchange,
         secure: bool,
         answer: &frame::Response<'_>,
+        recoded: Recoded,
         tail: &[u8],
         seconds: u64,
     ) -> Option<Response<()>> {
@@ -76,9 +78,26 @@ impl super::Shared {
                 ResponseName::Other | ResponseName::Date | ResponseName::Server => {}
                 _ => continue,
             }
+            let tag;
+            let mut value = value;
+            if recoded.coding.is_some() {
+                if name.eq_ignore_ascii_case(b"accept-ranges") {
+                    continue;
+                }
+                if name.eq_ignore_ascii_case(b"etag") {
+                    tag = recoded.tag(value);
+                    value = &tag;
+                }
+            }
             if !fields.field(name, value) {
                 return None;
             }
+        }
+        if let Some(coding) = recoded.coding.filter(|_| x.squeeze.is_some()) {
+            fields.field(b"content-encoding", coding.token().as_bytes());
+        }
+        if recoded.varies {
+            fields.field(b"vary", b"Accept-Encoding");
         }
         match x.framing {
             Framing::Length(n) => fields.length(n),
