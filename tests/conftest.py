@@ -3,17 +3,21 @@
 import fcntl
 import os
 import resource
+import shutil
+import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from support.server import LIVE, Server
+from support.server import LIVE, Server, SiteServer
 
 LOG_CHARACTERS_SHOWN = 12_000
 SLOW_SET_TEST_SECONDS = 3600
 TRANSPORTS = ("ring", "socket")
 
 Start = Callable[..., Server]
+Serve = Callable[..., SiteServer]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -125,3 +129,54 @@ def shared_transport(request: pytest.FixtureRequest) -> str:
 @pytest.fixture(params=TRANSPORTS)
 def transport(request: pytest.FixtureRequest) -> str:
     return str(request.param)
+
+
+@contextmanager
+def _readable() -> Iterator[Path]:
+    # Started by root, the edge runs under an account of its own: not below pytest's private folders.
+    folder = Path(tempfile.mkdtemp(prefix="trivet-site-", dir="/var/tmp"))
+    folder.chmod(0o755)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder)
+
+
+def _server_of(folder: Path, started: list[Server]) -> Serve:
+    def serve(text: str, *, answers: bool = True, env: dict[str, str] | None = None) -> SiteServer:
+        server = SiteServer(folder, text, env)
+        started.append(server)
+        if answers:
+            server.wait_until_it_answers()
+        return server
+
+    return serve
+
+
+@pytest.fixture
+def place() -> Iterator[Path]:
+    """A folder for a configuration, its pages and files, which every account can read."""
+    with _readable() as folder:
+        yield folder
+
+
+@pytest.fixture
+def serve(place: Path) -> Iterator[Serve]:
+    """Serves a configuration in `place` for one test, and waits until it answers at `${P0}`."""
+    started: list[Server] = []
+    yield _server_of(place, started)
+    _stop_all(started)
+
+
+@pytest.fixture(scope="module")
+def place_shared() -> Iterator[Path]:
+    with _readable() as folder:
+        yield folder
+
+
+@pytest.fixture(scope="module")
+def serve_shared(place_shared: Path) -> Iterator[Serve]:
+    """The same for all tests of a module."""
+    started: list[Server] = []
+    yield _server_of(place_shared, started)
+    _stop_all(started)

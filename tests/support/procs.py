@@ -82,6 +82,11 @@ def memory_bytes(*pids: int) -> int:
     return private + sum(memfds.values())
 
 
+def own_bytes(pid: int) -> int:
+    """What it has made itself: the figure that does not depend on who else runs the same program."""
+    return _rollup(pid)["Anonymous"]
+
+
 def cpu_seconds(pid: int) -> float:
     stat = (PROC / str(pid) / "stat").read_bytes()
     after_name = stat[stat.rindex(b")") + 2 :].split()

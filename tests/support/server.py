@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import textwrap
 import time
 import uuid
 from pathlib import Path
@@ -75,10 +76,7 @@ class Server:
         venv: bool = True,
     ) -> None:
         assert BINARY.exists(), f"{BINARY} is missing: build it, or set TRIVET_BIN"
-        self.mark = f"TRIVET_TEST_MARK={uuid.uuid4().hex}"
-        self.log_path = folder / f"log-{uuid.uuid4().hex[:8]}.txt"
-        self.expected_code = 0  # of its end, where a test provokes another
-        self.address: Address = ("127.0.0.1", free_port())
+        self._name(folder)
         flags: list[str] = []
         if bind is None:
             flags += ["--bind", f"127.0.0.1:{self.address[1]}"]
@@ -93,7 +91,18 @@ class Server:
             flags += ["--venv", sys.prefix]
         if chdir:
             flags += ["--chdir", str(chdir)]
-        self.command = [*(wrap or []), str(BINARY), "run", *arguments, *flags]
+        self._begin(folder, [*(wrap or []), str(BINARY), "run", *arguments, *flags], env, pass_fds)
+
+    def _name(self, folder: Path) -> None:
+        self.mark = f"TRIVET_TEST_MARK={uuid.uuid4().hex}"
+        self.log_path = folder / f"log-{uuid.uuid4().hex[:8]}.txt"
+        self.expected_code = 0  # of its end, where a test provokes another
+        self.address: Address = ("127.0.0.1", free_port())
+
+    def _begin(
+        self, folder: Path, command: list[str], env: dict[str, str] | None, pass_fds: tuple[int, ...] = ()
+    ) -> None:
+        self.command = command
         name, _, value = self.mark.partition("=")
         with self.log_path.open("wb") as log:
             self.popen = subprocess.Popen(
@@ -215,6 +224,64 @@ class Server:
                 continue
         if self in LIVE:
             LIVE.remove(self)
+
+
+class SiteServer(Server):
+    """`trivet serve FILE`, with the file in `folder`.
+
+    It finds in its environment: `${P0}` to `${P5}`, ports of its own; `${APPS}`, the folder of the
+    applications; `${VENV}`, the tests' own environment.
+    """
+
+    PORTS = 6
+
+    def __init__(self, folder: Path, text: str, env: dict[str, str] | None = None) -> None:
+        assert BINARY.exists(), f"{BINARY} is missing: build it, or set TRIVET_BIN"
+        self._name(folder)
+        self.folder = folder
+        number = len(list(folder.glob("*.toml"))) or ""
+        self.file = folder / f"trivet{number}.toml"
+        self.pid_file = self.file.with_suffix(".pid")
+        self.ports = [self.address[1], *(free_port() for _ in range(self.PORTS - 1))]
+        known = {f"P{n}": str(port) for n, port in enumerate(self.ports)}
+        self.env = {**known, "APPS": str(APPS), "VENV": sys.prefix, **(env or {})}
+        self.write(text)
+        self._begin(folder, [str(BINARY), "serve", str(self.file)], self.env)
+
+    def write(self, text: str) -> None:
+        """Another file, with a pid file unless its `[server]` says something else."""
+        if "[server]" not in text:
+            text = f'{textwrap.dedent(text).strip()}\n[server]\npid-file = "{self.pid_file.name}"\n'
+        beside = self.file.with_suffix(".new")
+        beside.write_text(text)
+        beside.rename(self.file)
+
+    def reload(self, *app: str, seconds: float = 30) -> "Finished":
+        return run("reload", "--pid", str(self.pid_file), *app, cwd=self.folder, seconds=seconds)
+
+    def take(self, text: str) -> None:
+        """Another file, which must be good."""
+        self.write(text)
+        done = self.reload()
+        assert done.code == 0, done
+
+    def check(self, *arguments: str) -> "Finished":
+        return run("check", str(self.file), *arguments, cwd=self.folder, env=self.env)
+
+    def ask(
+        self,
+        target: str = "/",
+        host: str | None = None,
+        *,
+        method: str = "GET",
+        fields: dict[str, str] | None = None,
+        body: bytes | None = None,
+        port: int = 0,
+        **options: object,
+    ) -> Response:
+        """One request to one of its ports, by number."""
+        fields = {**({"Host": host} if host is not None else {}), **(fields or {})}
+        return once(("127.0.0.1", self.ports[port]), method, target, fields, body, **options)
 
 
 def run(*arguments: str, cwd: Path, env: dict[str, str] | None = None, seconds: float = 20) -> "Finished":
