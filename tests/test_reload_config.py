@@ -326,6 +326,56 @@ def test_code_that_cannot_be_imported_replaces_nothing(serve: Serve, place: Path
     until(lambda: text_at(server).startswith("mended1 "), 10, "the file is taken up once the code is mended")
 
 
+@pytest.mark.xfail(
+    strict=True, reason="the routes of a file are in use although the reload failed for an app"
+)
+def test_a_reload_that_fails_for_an_app_leaves_the_routes_too(serve: Serve, place: Path) -> None:
+    (place / "first.py").write_text(WORD.format(word="good", more=""))
+
+    def text(n: int) -> str:
+        env = f'APP_X = "{n}"'
+        return app("one", "first:app", ".", env=env) + site(
+            f'path = "/n", respond = {{ text = "{n}" }}', 'path = "/*", app = "one"'
+        )
+
+    server = serve(text(0))
+    assert server.ask("/").status == 200
+    (place / "first.py").write_text("raise ValueError('half written')")
+    server.write(text(1))
+    done = server.reload()
+    assert done.code == 78
+    said = "nothing has changed" in done.err
+    assert text_at(server, "/n") == "0", f"it says {'the same' if said else 'nothing of it'}"
+
+
+@pytest.mark.xfail(strict=True, reason="a reload does not wait for apps that are new")
+def test_a_new_app_that_cannot_be_imported_fails_the_reload(serve: Serve, place: Path) -> None:
+    (place / "first.py").write_text("raise ValueError('half written')")
+    server = serve(app("one") + site('path = "/*", app = "one"'))
+    server.write(app("two", "first:app", ".") + site('path = "/*", app = "two"'))
+    done = server.reload()
+    assert done.code != 0, "the only app is gone, and the one in its place cannot start"
+    assert "half written" in done.err
+    assert server.ask("/").json()["app"] == "one"
+
+
+def test_an_app_that_is_taken_away_and_put_back_at_once(serve: Serve) -> None:
+    none = site('path = "/*", respond = 404')
+    with_it = app("one") + site('path = "/*", app = "one"')
+    server = serve(with_it)
+    assert server.ask("/").status == 200
+    for _ in range(5):
+        with server.connect() as running, server.connect() as queued:
+            running.send(request("GET", "/nap/0.3", {}))
+            queued.send(request("GET", "/nap/0.1", {}))
+            server.take(none)
+            server.take(with_it)
+            assert server.ask("/").json()["app"] == "one"
+            assert running.read().status == 200
+            assert queued.read().status == 200
+    server.wait_for_workers(1)
+
+
 def test_an_app_that_is_renamed_is_another_one(serve: Serve) -> None:
     server = serve(app("one") + site('path = "/*", app = "one"'))
     with server.connect() as running:
@@ -448,34 +498,44 @@ def test_access_logs_come_and_go(serve: Serve, place: Path) -> None:
     assert [line.split('"')[1] for line in a.read_text().splitlines()[-2:]][-1] == "GET /5 HTTP/1.1"
 
 
+def numbered(n: int) -> str:
+    return app("one") + site(f'path = "/n", respond = {{ text = "{n}" }}', 'path = "/*", app = "one"')
+
+
+def says(server: SiteServer, n: int) -> bool:
+    try:
+        return text_at(server, "/n") == str(n)
+    except (OSError, Cut):
+        return False
+
+
 def test_an_edge_that_dies_comes_back_with_the_new_configuration(serve: Serve) -> None:
-    def text(n: int) -> str:
-        return app("one") + site(f'path = "/n", respond = {{ text = "{n}" }}', 'path = "/*", app = "one"')
-
-    server = serve(text(0))
+    server = serve(numbered(0))
     worker = pid_of(server, "/")
-
-    def says(n: int) -> bool:
-        try:
-            return text_at(server, "/n") == str(n)
-        except (OSError, Cut):
-            return False
-
-    for n in range(1, 4):
-        server.take(text(n))
+    for n in 1, 2, 3:  # each death in a row is waited for longer than the one before
+        server.take(numbered(n))
         os.kill(server.edge(), signal.SIGKILL)
-        until(lambda n=n: says(n), 20, "right after a reload")  # type: ignore[misc]
+        until(lambda n=n: says(server, n), 20, "right after a reload")  # type: ignore[misc]
         assert pid_of(server, "/") == worker
-    for n in range(4, 10):
-        server.write(text(n))
-        edge = server.edge()
-        asking = threading.Thread(target=server.reload)
-        asking.start()
-        time.sleep(0.004 * (n - 3))  # somewhere in the middle of it
-        os.kill(edge, signal.SIGKILL)
-        asking.join()
-        until(lambda n=n: says(n) or (server.reload().code == 0 and says(n)), 20, "during one")  # type: ignore[misc]
-        until(lambda: server.ask("/").status == 200, 20, "and the app is there")
+
+
+@pytest.mark.parametrize("milliseconds", [0, 2, 4, 6, 8, 10, 12, 15, 20, 30])
+def test_an_edge_that_dies_during_a_reload_has_what_the_command_says(serve: Serve, milliseconds: int) -> None:
+    server = serve(numbered(0))
+    worker = pid_of(server, "/")
+    edge = server.edge()
+    server.write(numbered(1))
+    results = []
+    asking = threading.Thread(target=lambda: results.append(server.reload()))
+    asking.start()
+    time.sleep(milliseconds / 1000)  # somewhere in the middle of it
+    os.kill(edge, signal.SIGKILL)
+    asking.join()
+    wanted = 1 if results[0].code == 0 else 0
+    until(lambda: says(server, wanted), 20, f"{wanted}: {results[0]}")
+    assert pid_of(server, "/") == worker
+    server.take(numbered(2))
+    assert says(server, 2)
 
 
 def test_an_edge_that_dies_while_it_is_being_asked_takes_the_file_at_its_return(serve: Serve) -> None:
@@ -753,3 +813,15 @@ def test_reloading_while_stopping_does_no_harm(serve: Serve) -> None:
 
         asyncio.run(both())
         assert busy.read().status == 200
+
+
+def test_a_storm_of_signals_ends_with_the_last_file(serve: Serve) -> None:
+    server = serve(numbered(0))
+    for n in range(1, 101):
+        server.write(numbered(n))
+        server.signal(signal.SIGHUP)
+    server.signal(signal.SIGHUP)
+    assert until(lambda: server.ask("/").status == 200, 10, "the app answers")
+    until(lambda: server.reload().code == 0, 10, "a reload is taken")
+    assert says(server, 100)
+    assert len(server.wait_for_workers(1)) == 1

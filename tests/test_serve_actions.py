@@ -325,6 +325,7 @@ def test_no_path_names_another_host_or_a_further_field(server: SiteServer, base:
         ("/{query}", "/go?\\evil.example"),
         ("/{path}", "/evil.example/../go"),
         ("/{uri}", "/go"),
+        ("/\\\\{rest}", "/go/evil.example"),
     ],
 )
 def test_no_template_lets_a_client_name_the_host(serve: Serve, template: str, target: str) -> None:
@@ -332,7 +333,7 @@ def test_no_template_lets_a_client_name_the_host(serve: Serve, template: str, ta
         f"""
         [site.main]
         listen = ["http://127.0.0.1:${{P0}}"]
-        route = [{{ path = "/go", redirect = "{template}" }}, {{ path = "/*", respond = 404 }}]
+        route = [{{ path = "/go/*", redirect = "{template}" }}, {{ path = "/*", respond = 404 }}]
         """,
         answers=False,
     )
