@@ -326,9 +326,6 @@ def test_code_that_cannot_be_imported_replaces_nothing(serve: Serve, place: Path
     until(lambda: text_at(server).startswith("mended1 "), 10, "the file is taken up once the code is mended")
 
 
-@pytest.mark.xfail(
-    strict=True, reason="the routes of a file are in use although the reload failed for an app"
-)
 def test_a_reload_that_fails_for_an_app_leaves_the_routes_too(serve: Serve, place: Path) -> None:
     (place / "first.py").write_text(WORD.format(word="good", more=""))
 
@@ -348,7 +345,6 @@ def test_a_reload_that_fails_for_an_app_leaves_the_routes_too(serve: Serve, plac
     assert text_at(server, "/n") == "0", f"it says {'the same' if said else 'nothing of it'}"
 
 
-@pytest.mark.xfail(strict=True, reason="a reload does not wait for apps that are new")
 def test_a_new_app_that_cannot_be_imported_fails_the_reload(serve: Serve, place: Path) -> None:
     (place / "first.py").write_text("raise ValueError('half written')")
     server = serve(app("one") + site('path = "/*", app = "one"'))
@@ -412,9 +408,6 @@ def test_two_reloads_at_once_end_with_the_last_file(serve: Serve) -> None:
     until(lambda: server.ask("/").json()["env"]["APP_X"] == "6", 10, "the app too")
 
 
-@pytest.mark.xfail(
-    strict=True, reason="a SIGHUP while the edge is being asked about another file is forgotten"
-)
 def test_a_signal_while_a_reload_is_under_way_is_not_lost(serve: Serve) -> None:
     server = serve(site('path = "/*", respond = { text = "1" }'))
     edge = server.edge()
@@ -584,7 +577,6 @@ def test_a_request_keeps_the_configuration_that_it_began_with(serve: Serve) -> N
     assert server.ask("/", method="POST", body=b"x" * 11).status == 413
 
 
-@pytest.mark.xfail(strict=True, reason="the new socket is made while the old one still has the port")
 def test_an_address_may_become_wider(serve: Serve) -> None:
     text = site('path = "/*", respond = { text = "here" }')
     server = serve(text)

@@ -346,14 +346,12 @@ def test_explain_agrees_with_what_is_served(serve: Serve, slow_set: bool, seed: 
     assert "route" in kinds
 
 
-@pytest.mark.xfail(strict=True, reason="`--explain` says 405 where fields are missing, not the method")
 def test_explain_says_404_where_no_route_has_these_fields(serve: Serve) -> None:
     server = serve(routes([('path = "/x", methods = ["GET"], headers = { X-A = "1" }', "x")]))
     assert server.ask("/x", method="POST").status == 404
     assert explained(server, f"http://127.0.0.1:{server.ports[0]}/x", "--method", "POST")[1] == "404"
 
 
-@pytest.mark.xfail(strict=True, reason="`--explain` says 400 of every path without a canonical form")
 def test_explain_knows_an_odd_spelling_that_is_one_route_s(routed: SiteServer) -> None:
     assert routed.ask("/x%2fy").text == "all"
     assert explained(routed, f"http://127.0.0.1:{routed.ports[0]}/x%2fy")[1] != "400"
@@ -386,7 +384,6 @@ def test_explain_names_the_winner_and_why(serve: Serve) -> None:
     assert "no site: `b.example`" in server.check("--explain", f"http://b.example:{server.ports[0]}/").out
 
 
-@pytest.mark.xfail(strict=True, reason="`--explain` does not take the dot from the end of a host")
 def test_explain_knows_a_host_with_a_dot_at_its_end(hosts: SiteServer) -> None:
     assert hosts.ask("/", "a.example.").text == "exact"
     site, _ = explained(hosts, f"http://a.example.:{hosts.ports[0]}/")

@@ -317,7 +317,6 @@ def test_no_path_names_another_host_or_a_further_field(server: SiteServer, base:
 
 
 # What `trivet check` lets through although a client may choose the host by it.
-@pytest.mark.xfail(strict=True, reason="a path or query behind a `/` at a template's beginning names a host")
 @pytest.mark.parametrize(
     ("template", "target"),
     [
@@ -370,9 +369,6 @@ def test_templates_by_which_a_client_could_choose_the_host_are_refused(serve: Se
     assert f"{server.file.name}:3:" in done.err
 
 
-@pytest.mark.xfail(
-    strict=True, reason="`{rest}` of a pattern is the whole path, not what its last star stands for"
-)
 def test_rest_is_what_the_star_at_the_end_of_a_pattern_stands_for(serve: Serve) -> None:
     server = serve(
         """
@@ -429,7 +425,6 @@ def test_a_text_a_file_a_value(server: SiteServer) -> None:
     assert server.ask("/text", method="BREW").status == 200
 
 
-@pytest.mark.xfail(strict=True, reason="`respond = 205` has content (RFC 9110 section 15.3.6)")
 def test_205_has_no_content(serve: Serve) -> None:
     server = serve(
         '[site.main]\nlisten = ["http://127.0.0.1:${P0}"]\nroute = [{ path = "/*", respond = 205 }]'

@@ -98,9 +98,6 @@ def test_and_on_errors_before_an_app_is_asked(server: SiteServer) -> None:
         assert said(answer)["x-served-by"] == "site"
 
 
-@pytest.mark.xfail(
-    strict=True, reason="what no route is for (404, 405) and `health` get no fields of the site"
-)
 @pytest.mark.parametrize(
     ("target", "port", "status"), [("/x", 1, 404), ("/only", 1, 405), ("/health", 0, 200)]
 )
@@ -172,7 +169,6 @@ def test_what_is_set_stands_in_place_of_the_app_s(server: SiteServer, name: str)
     assert "mine" in answer.all(name)[0] or answer.all(name) == ["no-store"]
 
 
-@pytest.mark.xfail(strict=True, reason="fields that the server itself adds are neither replaced nor removed")
 @pytest.mark.parametrize(
     ("target", "name", "values"),
     [
@@ -346,9 +342,6 @@ def test_options_that_is_no_preflight_is_the_app_s(cors: SiteServer) -> None:
     assert cors.ask("/put", method="OPTIONS", fields={"Origin": "https://app.example"}).status in (200, 405)
 
 
-@pytest.mark.xfail(
-    strict=True, reason="beside an app's own Access-Control fields the site's stand a second time"
-)
 def test_the_app_s_own_cors_fields_do_not_stand_twice(cors: SiteServer) -> None:
     own = "/answer?field=Access-Control-Allow-Origin:*&field=Vary:Cookie"
     answer = cors.ask(own, fields={"Origin": "https://app.example"})
@@ -356,9 +349,6 @@ def test_the_app_s_own_cors_fields_do_not_stand_twice(cors: SiteServer) -> None:
     assert answer.all("access-control-allow-origin") == ["https://app.example"]
 
 
-@pytest.mark.xfail(
-    strict=True, reason="a preflight finds its route by OPTIONS, not by the method that it asks for"
-)
 def test_a_preflight_is_for_the_route_of_the_method_that_it_asks_for(serve: Serve) -> None:
     server = serve(
         """

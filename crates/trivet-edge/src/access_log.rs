@@ -30,7 +30,8 @@ struct Waiting {
     asleep: bool,
     finish: bool,
     writing: bool,
-    sink: Option<OwnedFd>,
+    /// Another file, and how many bytes of the lines still belong to the one before.
+    sink: Option<(usize, OwnedFd)>,
 }
 
 /// One step of a parsed format.
@@ -108,7 +109,8 @@ impl AccessLog {
     /// From the next line on, another file.
     pub(crate) fn reopen(&mut self, sink: OwnedFd) {
         let mut waiting = self.shared.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        waiting.sink = Some(sink);
+        let before = waiting.sink.as_ref().map_or(waiting.lines.len(), |(before, _)| *before);
+        waiting.sink = Some((before, sink));
         waiting.asleep = false;
         self.shared.bell.notify_one();
     }
@@ -208,23 +210,13 @@ fn write_lines(shared: &Shared, mut sink: OwnedFd) {
         let next = waiting.sink.take();
         let finish = waiting.finish;
         drop(waiting);
-        let mut rest = &lines[..];
-        while !rest.is_empty() {
-            match rustix::io::write(&sink, rest) {
-                Ok(n) => rest = &rest[n..],
-                Err(rustix::io::Errno::INTR) => {}
-                Err(rustix::io::Errno::AGAIN) => std::thread::sleep(GATHER),
-                Err(_) => {
-                    let gone = memchr::memchr_iter(b'\n', rest).count() as u64;
-                    shared.lost.fetch_add(gone, Ordering::Relaxed);
-                    break;
-                }
-            }
+        let before = next.as_ref().map_or(lines.len(), |(before, _)| (*before).min(lines.len()));
+        write_all(&sink, &lines[..before], shared);
+        if let Some((_, next)) = next {
+            sink = next;
+            write_all(&sink, &lines[before..], shared);
         }
         lines.clear();
-        if let Some(next) = next {
-            sink = next;
-        }
         let mut waiting = shared.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         waiting.writing = false;
         if finish && waiting.lines.is_empty() {
@@ -234,6 +226,22 @@ fn write_lines(shared: &Shared, mut sink: OwnedFd) {
         drop(waiting);
         if !finish {
             std::thread::sleep(GATHER);
+        }
+    }
+}
+
+fn write_all(sink: &OwnedFd, lines: &[u8], shared: &Shared) {
+    let mut rest = lines;
+    while !rest.is_empty() {
+        match rustix::io::write(sink, rest) {
+            Ok(n) => rest = &rest[n..],
+            Err(rustix::io::Errno::INTR) => {}
+            Err(rustix::io::Errno::AGAIN) => std::thread::sleep(GATHER),
+            Err(_) => {
+                let gone = memchr::memchr_iter(b'\n', rest).count() as u64;
+                shared.lost.fetch_add(gone, Ordering::Relaxed);
+                return;
+            }
         }
     }
 }

@@ -63,7 +63,8 @@ impl Net {
         });
         let media = page.map_or("text/plain; charset=utf-8", |page| &page.media);
         let bodiless = response::is_bodiless(status);
-        let body = if bodiless {
+        // RFC 9110 §15.3.6: a 205 has no content either, and says so.
+        let body = if bodiless || status == 205 {
             ""
         } else if let Some(page) = page {
             &page.body
@@ -89,20 +90,25 @@ impl Net {
             return;
         }
         response::status_line(&mut out, Version::Http11, status, None);
+        let edit = x.edit();
+        let mut given = 0;
+        let passes = |name: &[u8], given: &mut u64| edit.is_none_or(|edit| edit.passes(name, given));
         if !bodiless {
-            field(&mut out, b"Content-Type", media.as_bytes());
+            if passes(b"content-type", &mut given) {
+                field(&mut out, b"Content-Type", media.as_bytes());
+            }
             content_length(&mut out, body.len() as u64);
         }
-        if let Some(seconds) = own.retry_after {
+        if let Some(seconds) = own.retry_after
+            && passes(b"retry-after", &mut given)
+        {
             out.extend_from_slice(b"Retry-After: ");
             out.extend_from_slice(response::decimal(seconds.into(), &mut [0; 20]));
             out.extend_from_slice(b"\r\n");
         }
-        let edit = x.route.as_ref().and_then(|route| route.answer_edit.as_ref());
-        let mut given = 0;
         edited_lines(&mut out, own.fields, edit, &mut given);
         out.extend_from_slice(tail(&self.tail, edit));
-        if !x.request_id().is_empty() {
+        if !x.request_id().is_empty() && passes(b"x-request-id", &mut given) {
             field(&mut out, b"X-Request-Id", x.request_id());
         }
         further_fields(&mut out, x, given, c.is_secure());
@@ -313,12 +319,11 @@ impl Net {
         );
         let (mut date, mut server, mut id) = (false, false, false);
         let mut bad = false;
-        let edit = x.route.as_ref().and_then(|route| route.answer_edit.as_ref());
+        let has_cors = x.route.as_ref().is_some_and(|route| route.cors.is_some());
+        let edit = x.edit();
         let mut given = 0;
         for (name, value) in r.fields() {
-            if let Some(edit) = edit
-                && !edit.passes(name, &mut given)
-            {
+            if edit.is_some_and(|edit| !edit.passes(name, &mut given)) || has_cors && cors::is_ours(name) {
                 continue;
             }
             match response::response_name(name) {
@@ -366,7 +371,7 @@ impl Net {
             }
             (true, true) => {}
         }
-        if !id {
+        if !id && edit.is_none_or(|edit| edit.passes(b"x-request-id", &mut given)) {
             field(&mut out, b"X-Request-Id", x.request_id());
         }
         further_fields(&mut out, x, given, c.is_secure());
@@ -633,13 +638,12 @@ pub(crate) fn edited_lines(out: &mut Vec<u8>, lines: &[u8], edit: Option<&Edit>,
 /// What the route adds to the answer's head. `given`: which of its defaults the head has already.
 #[inline]
 pub(crate) fn further_fields(out: &mut Vec<u8>, x: &Exchange, given: u64, secure: bool) {
-    let Some(route) = &x.route else { return };
-    if let Some(edit) = &route.answer_edit {
+    if let Some(edit) = x.edit() {
         for (name, value) in edit.additions(given, secure) {
             field(out, name, value);
         }
     }
-    if let Some(cors) = &route.cors {
+    if let Some(cors) = x.route.as_ref().and_then(|route| route.cors.as_ref()) {
         for (name, value) in cors::fields(cors, x.origin.as_deref()) {
             field(out, name, &value);
         }

@@ -100,6 +100,9 @@ pub struct Site {
     pub routes: Vec<Route>,
     /// For answers that the edge gives by itself: by status (`404`) or by class (`5xx`).
     pub error_pages: BTreeMap<String, Page>,
+    /// Of answers that belong to no route.
+    pub response_headers: Changes,
+    pub secure_headers: Vec<(String, String)>,
     pub log: Option<SiteLog>,
 }
 

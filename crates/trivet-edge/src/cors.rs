@@ -43,6 +43,11 @@ pub(crate) fn step(edge: &mut Edge, key: u32, xkey: u32, buf: &[u8], head: &Head
     true
 }
 
+/// Whether a field is one of those that say who may read the answer: where the route says it, the app does not.
+pub(crate) fn is_ours(name: &[u8]) -> bool {
+    name.len() > 15 && name[..15].eq_ignore_ascii_case(b"access-control-")
+}
+
 /// What says who may read the answer. `origin`: of the script that may.
 pub(crate) fn fields(cors: &Cors, origin: Option<&[u8]>) -> Vec<(&'static [u8], Vec<u8>)> {
     let mut fields: Vec<(&'static [u8], Vec<u8>)> = Vec::new();

@@ -7,7 +7,7 @@ use trivet_pool::{Key, Outgoing, Requests};
 use trivet_wire::frame::{self, HEADER_BYTES, REQUEST_META_BYTES};
 
 use crate::pools::Seat;
-use crate::route::{About, Route};
+use crate::route::{About, Edit, Route};
 use crate::squeeze::Squeeze;
 use crate::table::Table;
 
@@ -133,6 +133,14 @@ impl Exchange {
         match self.place {
             Place::Sent(index, ticket, generation) => Some((Seat::new(self.app, index), ticket, generation)),
             Place::Here | Place::Queued => None,
+        }
+    }
+
+    /// What is changed of the answer's head.
+    pub(crate) fn edit(&self) -> Option<&Edit> {
+        match &self.route {
+            Some(route) => route.answer_edit.as_ref(),
+            None => self.about.as_ref().and_then(|about| about.edit.as_ref()),
         }
     }
 

@@ -245,7 +245,7 @@ impl Net {
         let about = match x.about() {
             Some(about) => about,
             // It was refused before anybody knew whose it was.
-            None => match listener.and_then(|l| self.listeners[l].hosts.any()) {
+            None => match listener.and_then(|l| self.listeners[l].hosts.all_others()) {
                 Some(site) => &site.about,
                 None => return,
             },

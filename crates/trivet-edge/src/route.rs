@@ -35,6 +35,8 @@ pub(crate) struct Site {
     exact: HashMap<Box<str>, Vec<Rc<Route>>>,
     /// All others, the most specific first.
     rest: Vec<Rc<Route>>,
+    /// Some route is for other origins' scripts too.
+    has_cors: bool,
 }
 
 /// What all routes of a site share.
@@ -44,6 +46,8 @@ pub(crate) struct About {
     statuses: Vec<Statuses>,
     error_pages: Vec<(Statuses, Page)>,
     internals: OnceCell<Vec<Internal>>,
+    /// Changes of answers that belong to no route.
+    pub(crate) edit: Option<Edit>,
 }
 
 /// Files that only apps may send to.
@@ -256,9 +260,9 @@ impl Hosts {
         })
     }
 
-    /// For what belongs to no site: the default one, or any.
-    pub(crate) fn any(&self) -> Option<&Rc<Site>> {
-        self.default.as_ref().or_else(|| self.exact.values().next()).or(self.wild.first().map(|(_, s)| s))
+    /// The site of what names no host that is known.
+    pub(crate) fn all_others(&self) -> Option<&Rc<Site>> {
+        self.default.as_ref()
     }
 }
 
@@ -280,6 +284,7 @@ impl Site {
                 .collect::<Result<_, _>>()?,
             error_pages,
             internals: OnceCell::new(),
+            edit: Edit::compile(&site.response_headers, &site.secure_headers),
         });
         let mut routes = site
             .routes
@@ -296,6 +301,7 @@ impl Site {
             _ => None,
         });
         let _ = about.internals.set(internals.collect());
+        let has_cors = routes.iter().any(|r| r.cors.is_some());
         let mut exact: HashMap<Box<str>, Vec<Rc<Route>>> = HashMap::new();
         let mut rest = Vec::new();
         for route in routes {
@@ -304,7 +310,7 @@ impl Site {
                 _ => rest.push(route),
             }
         }
-        Ok(Rc::new(Self { about, only, exact, rest }))
+        Ok(Rc::new(Self { about, only, exact, rest, has_cors }))
     }
 
     /// The route, where no path has to be looked at for it.
@@ -316,6 +322,12 @@ impl Site {
     /// The route for a canonical path. `internal`: among those that only apps may send to.
     pub(crate) fn find(self: &Rc<Self>, path: &str, buf: &[u8], head: &Head, internal: bool) -> Found {
         let method = head.method.of(buf);
+        // A preflight is for the route of the method that it asks about.
+        let asked = if self.has_cors && method == b"OPTIONS" {
+            value_of(buf, head, b"access-control-request-method")
+        } else {
+            None
+        };
         let mut methods = Vec::new();
         let exact = self.exact.get(path).map(Vec::as_slice).unwrap_or_default();
         for route in exact.iter().chain(&self.rest) {
@@ -326,7 +338,8 @@ impl Site {
             if !route.headers.iter().all(|(name, value)| has_field(buf, head, name, value.as_deref())) {
                 continue;
             }
-            if route.has_method(method) {
+            if route.has_method(method) || route.cors.is_some() && asked.is_some_and(|m| route.has_method(m))
+            {
                 return Found::Route(route.clone(), rest_at);
             }
             methods.extend(route.methods.iter().map(|m| String::from_utf8_lossy(m).into_owned()));
@@ -338,6 +351,10 @@ impl Site {
         methods.dedup();
         Found::Methods(self.clone(), methods.join(", "))
     }
+}
+
+fn value_of<'a>(buf: &'a [u8], head: &Head, name: &[u8]) -> Option<&'a [u8]> {
+    head.fields.iter().find(|f| f.name.of(buf).eq_ignore_ascii_case(name)).map(|f| f.value.of(buf))
 }
 
 fn has_field(buf: &[u8], head: &Head, name: &[u8], value: Option<&[u8]>) -> bool {
@@ -377,11 +394,8 @@ impl Route {
 
     fn has_method(&self, method: &[u8]) -> bool {
         let has = |wanted: &[u8]| self.methods.iter().any(|m| **m == *wanted);
-        // Who answers GET answers HEAD (RFC 9110 §9.3.2), and a script's preflight asks for another method.
-        self.methods.is_empty()
-            || has(method)
-            || method == b"HEAD" && has(b"GET")
-            || method == b"OPTIONS" && self.cors.is_some()
+        // Who answers GET answers HEAD (RFC 9110 §9.3.2).
+        self.methods.is_empty() || has(method) || method == b"HEAD" && has(b"GET")
     }
 }
 
@@ -536,6 +550,8 @@ mod tests {
             hosts: vec![],
             identity: None,
             routes,
+            response_headers: config::Changes::default(),
+            secure_headers: vec![],
             error_pages: [
                 ("404".into(), Page::default()),
                 ("4xx".into(), Page { media: "x".into(), body: String::new() }),

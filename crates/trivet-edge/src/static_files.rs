@@ -7,8 +7,8 @@ use rustix::io::Errno;
 use trivet_http::coding::{Accepted, Coding};
 use trivet_http::conditional::{Conditions, Validators, Verdict};
 use trivet_http::field::Name;
-use trivet_http::h1::response::{self, decimal};
 use trivet_http::h1::Version;
+use trivet_http::h1::response::{self, decimal};
 use trivet_http::range::{self, Ranges};
 use trivet_http::{date, path, uri};
 use trivet_pool::Key;
@@ -353,7 +353,7 @@ impl Net {
             Part::One(start, length) => (*start, *length),
             Part::Several(_, body) => (0, body.len() as u64),
         };
-        let edit = x.route.as_ref().and_then(|route| route.answer_edit.as_ref());
+        let edit = x.edit();
         let mut given = 0;
         match part {
             Part::Nothing => {}
@@ -379,7 +379,9 @@ impl Net {
             edited_lines(&mut out, &file.validators, edit, &mut given);
         }
         out.extend_from_slice(tail(&self.tail, edit));
-        field(&mut out, b"X-Request-Id", x.request_id());
+        if edit.is_none_or(|edit| edit.passes(b"x-request-id", &mut given)) {
+            field(&mut out, b"X-Request-Id", x.request_id());
+        }
         further_fields(&mut out, x, given, c.is_secure());
         connection_field(&mut out, c.close, x.http_1_0);
         out.extend_from_slice(b"\r\n");

@@ -81,7 +81,7 @@ impl PathRule {
                 [] | [b'/', ..] => Some(prefix.len()),
                 _ => None,
             },
-            Self::Pattern(pattern) => pattern.matches(path).then_some(0),
+            Self::Pattern(pattern) => pattern.matches(path).then(|| pattern.rest_at(path)),
         }
     }
 
@@ -193,6 +193,27 @@ impl Pattern {
         now[end / 64] >> (end % 64) & 1 == 1
     }
 
+    /// Where what a star at the end stands for begins, as early as it can be; the end where there is no such star.
+    fn rest_at(&self, path: &str) -> usize {
+        let [.., Token::Beneath, Token::Inside] = &*self.tokens else { return path.len() };
+        let before = self.tokens.len() - 2;
+        let mut now = [0; 4];
+        self.enter(0, &mut now);
+        for (i, &byte) in path.as_bytes().iter().enumerate() {
+            if byte == b'/' && now[before / 64] >> (before % 64) & 1 == 1 {
+                return i;
+            }
+            let mut next = [0; 4];
+            for at in places(&now) {
+                if let Some(to) = self.step(at, byte) {
+                    self.enter(to, &mut next);
+                }
+            }
+            now = next;
+        }
+        path.len()
+    }
+
     /// Whether there is a path that both match.
     fn meets(&self, other: &Self) -> bool {
         let bytes: Vec<u8> = {
@@ -281,7 +302,15 @@ mod tests {
             }
             assert_eq!(rule(&rule(text).to_string()), rule(text), "{text} is shown as it can be read");
         }
-        assert_eq!(rule("/api/*").matches("/api/x"), Some(4));
+        for (text, path, rest_at) in [
+            ("/api/*", "/api/x", 4),
+            ("/*/old/*", "/shop/old/a/old/b", 9),
+            ("/*/old/*", "/shop/old", 9),
+            ("/**/x/*", "/x/x/y", 2),
+            ("/*.php", "/a.php", 6),
+        ] {
+            assert_eq!(rule(text).matches(path), Some(rest_at), "{text} {path}");
+        }
     }
 
     #[test]

@@ -114,6 +114,7 @@ impl Template {
     /// Appends the text with everything filled in. Nothing of it can end a header line: each value is visible ASCII or
     /// encoded.
     pub fn fill(&self, values: &Values<'_>, out: &mut Vec<u8>) {
+        let start = out.len();
         for part in &self.0 {
             match part {
                 Part::Text(text) => out.extend_from_slice(text.as_bytes()),
@@ -135,6 +136,12 @@ impl Template {
                     }
                 }
             }
+        }
+        // What a request fills in behind a first slash must not make a host of it.
+        let meant = matches!(self.0.first(), Some(Part::Text(text)) if text.starts_with("//"));
+        if out.get(start) == Some(&b'/') && !meant {
+            let slashes = out[start..].iter().take_while(|b| matches!(b, b'/' | b'\\')).count();
+            out.drain(start + 1..start + slashes);
         }
     }
 }
@@ -197,6 +204,7 @@ mod tests {
             ("{scheme}://www.{host}/{rest}", "https://www.shop.example/caf%C3%A9%20x"),
             ("/x?{query}", "/x?a=1&b=%20"),
             ("/{{not}}/{path}", "/{not}//api/caf%C3%A9%20x"),
+            ("/{path}", "/api/caf%C3%A9%20x"),
             ("/plain", "/plain"),
         ] {
             assert_eq!(filled(text), result);

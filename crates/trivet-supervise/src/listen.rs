@@ -180,16 +180,40 @@ pub fn bind_all(binds: &[Bind], shape: Shape<'_>) -> Result<Vec<Listener>, Liste
     bind_missing(binds, &[], shape)
 }
 
-/// Those of `binds` that are not among the `known` ones; all or none.
-pub fn bind_missing(binds: &[Bind], known: &[&Bind], shape: Shape<'_>) -> Result<Vec<Listener>, ListenError> {
+/// Those of `binds` that are not `there`; all or none. One that is there and not wanted any more is in nobody's way: so
+/// an address may become a wider or a narrower one while both are open.
+pub fn bind_missing(
+    binds: &[Bind],
+    there: &[&Listener],
+    shape: Shape<'_>,
+) -> Result<Vec<Listener>, ListenError> {
+    let leaving = || there.iter().filter(|l| !l.unix && !binds.contains(&l.bind));
+    let set = |on| {
+        for listener in leaving() {
+            // Where it is refused, so is the new address.
+            let _ = sockopt::set_socket_reuseport(&listener.fd, on);
+        }
+    };
+    set(true);
+    let bound = bind_each(binds, there, leaving().next().is_some(), shape);
+    set(false);
+    bound
+}
+
+fn bind_each(
+    binds: &[Bind],
+    there: &[&Listener],
+    beside: bool,
+    shape: Shape<'_>,
+) -> Result<Vec<Listener>, ListenError> {
     let mut listeners: Vec<Listener> = Vec::new();
-    for bind in binds.iter().filter(|b| !known.contains(b)) {
+    for bind in binds.iter().filter(|b| !there.iter().any(|l| l.bind == **b)) {
         let listener = match bind {
             Bind::Tcp { host, port } => {
                 let v4_too = binds.iter().any(|other| {
                     matches!(other, Bind::Tcp { host, port: p } if p == port && host.parse::<Ipv4Addr>().is_ok())
                 });
-                tcp(bind, host, *port, v4_too, shape)
+                tcp(bind, host, *port, (v4_too, beside), shape)
             }
             Bind::Unix(path) => unix(bind, path, shape),
             Bind::Descriptor(fd) => inherited(*fd),
@@ -216,7 +240,13 @@ pub fn activated() -> Vec<Bind> {
     }
 }
 
-fn tcp(bind: &Bind, host: &str, port: u16, v4_too: bool, shape: Shape<'_>) -> Result<Listener, ListenError> {
+fn tcp(
+    bind: &Bind,
+    host: &str,
+    port: u16,
+    (v4_too, beside): (bool, bool),
+    shape: Shape<'_>,
+) -> Result<Listener, ListenError> {
     let name = bind.to_string();
     let unresolved = || ListenError::Unresolved { bind: name.clone(), host: host.to_owned() };
     let mut addresses: Vec<SocketAddr> = (host, port).to_socket_addrs().map_err(|_| unresolved())?.collect();
@@ -241,8 +271,15 @@ fn tcp(bind: &Bind, host: &str, port: u16, v4_too: bool, shape: Shape<'_>) -> Re
     if address.ip() == IpAddr::V6(Ipv6Addr::UNSPECIFIED) && v4_too {
         sockopt::set_ipv6_v6only(&fd, true).map_err(failed)?;
     }
+    // Only for this moment, and only beside sockets of our own that allow it: nobody else shall share a port with us.
+    if beside {
+        sockopt::set_socket_reuseport(&fd, true).map_err(failed)?;
+    }
     rustix::net::bind(&fd, &address).map_err(failed)?;
     rustix::net::listen(&fd, shape.backlog as i32).map_err(failed)?;
+    if beside {
+        sockopt::set_socket_reuseport(&fd, false).map_err(failed)?;
+    }
     let name = url_of(&fd).unwrap_or_else(|| format!("http://{bind}"));
     Ok(Listener { fd, bind: bind.clone(), name, unix: false, made: None })
 }

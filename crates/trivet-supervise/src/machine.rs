@@ -283,9 +283,14 @@ impl Machine {
         self.crews.iter().find(|c| c.app == app).map_or(0, |c| c.target)
     }
 
-    /// Whether an app's workers are being replaced.
-    pub fn is_reloading(&self, app: u32) -> bool {
-        self.crews.iter().any(|c| c.app == app && c.reloading)
+    /// Whether an app's workers are being replaced, or come up for the first time.
+    pub fn is_changing(&self, app: u32) -> bool {
+        self.crews.iter().any(|c| c.app == app && (c.reloading || !c.succeeded && !c.failed))
+    }
+
+    /// Whether an app has never come up.
+    pub fn is_unloaded(&self, app: u32) -> bool {
+        self.crews.iter().any(|c| c.app == app && c.failed && !c.succeeded)
     }
 
     pub fn restarts(&self) -> u64 {

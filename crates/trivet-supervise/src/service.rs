@@ -15,7 +15,7 @@ use serde_json::Value;
 use trivet_wire::channel::Channel;
 use trivet_wire::control::{FromEdge, FromWorker, ToEdge, ToWorker, WorkerStart};
 
-use self::reload::{Pending, Waiting};
+use self::reload::{Pending, Trying, Waiting};
 use crate::identity::{Identities, IdentityError, IdentityFiles, TicketKeys};
 use crate::link::Link;
 use crate::listen::{Bind, Listener};
@@ -184,8 +184,11 @@ struct Service {
     control: Option<Control>,
     status_asked: bool,
     revision: u32,
+    trying: Option<Trying>,
     pending: Option<Pending>,
     waiting: Vec<Waiting>,
+    /// Those who asked for the configuration while it was being taken up; `None`: a signal.
+    reload_again: Vec<Option<u64>>,
     exit: Option<u8>,
 }
 
@@ -247,8 +250,10 @@ pub fn run(settings: Settings) -> Result<u8, ServiceError> {
         control,
         status_asked: false,
         revision: 0,
+        trying: None,
         pending: None,
         waiting: Vec::new(),
+        reload_again: Vec::new(),
         exit: None,
         settings,
     };
@@ -317,6 +322,9 @@ impl Service {
             let out = if link.is_waiting() { PollFlags::OUT } else { PollFlags::empty() };
             fds.push(PollFd::from_borrowed_fd(link.fd(), PollFlags::IN | out));
         }
+        for trial in self.trying.iter().flat_map(|t| &t.trials) {
+            fds.push(PollFd::from_borrowed_fd(trial.link.fd(), PollFlags::IN));
+        }
         if let Some((read, _)) = &self.lines {
             fds.push(PollFd::new(read, PollFlags::IN));
         }
@@ -365,6 +373,7 @@ impl Service {
                 if let Some(edge) = self.edge.take() {
                     if let Some(pending) = self.pending.take() {
                         self.drop_pending(pending, "the edge died while it took it up; try again");
+                        self.catch_up();
                     }
                     self.events.push_back(Event::EdgeDied { generation: edge.generation, pid, end });
                 }
@@ -379,6 +388,7 @@ impl Service {
 
     fn read_children(&mut self) {
         self.read_edge();
+        self.read_trials();
         for worker in self.workers.keys().copied().collect::<Vec<_>>() {
             self.read_worker(worker);
         }

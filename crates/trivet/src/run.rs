@@ -12,7 +12,8 @@ use crate::python;
 use crate::serve::{self, text_of};
 use crate::values::{self, Trust};
 use trivet_edge::config::{
-    AccessLog, Action, App, Config, Listener as EdgeListener, Route, Server, Site, SiteLog, Static, ToApp,
+    AccessLog, Action, App, Changes, Config, Listener as EdgeListener, Route, Server, Site, SiteLog, Static,
+    ToApp,
 };
 use trivet_edge::tls::Identity;
 use trivet_http::h1::Limits;
@@ -352,6 +353,8 @@ fn edge_config(
         identity: flags.tls_cert.is_some().then_some(0),
         routes: routes(flags, static_folders, last),
         error_pages: BTreeMap::new(),
+        response_headers: Changes::default(),
+        secure_headers: Vec::new(),
         log: log.clone(),
     };
     let all = main.len() + redirecting.len();

@@ -31,9 +31,9 @@ pub(crate) fn serve(file: Option<&Path>) -> Result<ExitCode, Failure> {
     let log = open_log(&decided.server)?;
     let backlog = decided.server.backlog;
     let mut listeners = activated(&decided.binds, &log)?;
-    let known: Vec<Bind> = listeners.iter().map(|l| l.bind.clone()).collect();
-    let known: Vec<&Bind> = known.iter().collect();
-    listeners.extend(bind(&decided.binds, &known, backlog).map_err(not_bound)?);
+    let known: Vec<&Listener> = listeners.iter().collect();
+    let more = bind(&decided.binds, &known, backlog).map_err(not_bound)?;
+    listeners.extend(more);
     listeners.sort_by_key(|l| decided.binds.iter().position(|b| *b == l.bind));
     let settings = settings(decided, listeners, &home, log, path)?;
     run::serve(settings)
@@ -97,7 +97,7 @@ fn rereader(
             .map(|app| app_settings(app, &home, &mut warnings))
             .collect::<Result<_, _>>()
             .map_err(|failure| failure.to_string())?;
-        let known: Vec<&Bind> = there.iter().map(|l| &l.bind).collect();
+        let known: Vec<&Listener> = there.iter().collect();
         let new =
             bind(&decided.binds, &known, begun_with.backlog).map_err(|error| not_bound(error).to_string())?;
         let in_order: Vec<&Listener> = decided
@@ -230,7 +230,7 @@ fn not_bound(error: ListenError) -> Failure {
 }
 
 /// Those that are not known yet and that no service manager has passed.
-fn bind(binds: &[Bind], known: &[&Bind], backlog: u32) -> Result<Vec<Listener>, ListenError> {
+fn bind(binds: &[Bind], known: &[&Listener], backlog: u32) -> Result<Vec<Listener>, ListenError> {
     listen::bind_missing(binds, known, Shape { backlog, umask: 0, owner: None })
 }
 

@@ -47,7 +47,7 @@ pub(crate) fn reload(args: &ReloadArgs) -> Result<ExitCode, Failure> {
             .strip_prefix("error: ")
             .map_or_else(|| format!("error: {}", outcome.message), |_| outcome.message.clone())
     );
-    eprintln!("hint: nothing has changed for the running server");
+    eprintln!("hint: what runs goes on as it was");
     Ok(ExitCode::from(CONFIG))
 }
 

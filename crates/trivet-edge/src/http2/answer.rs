@@ -73,7 +73,11 @@ impl super::Shared {
         seconds: u64,
     ) -> Option<Response<()>> {
         let mut fields = Fields(HeaderMap::with_capacity(USUAL_FIELDS));
+        let has_cors = x.route.as_ref().is_some_and(|route| route.cors.is_some());
         for (name, value) in answer.fields() {
+            if has_cors && crate::cors::is_ours(name) {
+                continue;
+            }
             match response::response_name(name) {
                 ResponseName::Other | ResponseName::Date | ResponseName::Server => {}
                 _ => continue,
@@ -140,8 +144,7 @@ impl Fields {
 
     /// Changes the head as the request's route says.
     pub(crate) fn edit(&mut self, x: &Exchange, secure: bool) {
-        let Some(route) = &x.route else { return };
-        if let Some(edit) = &route.answer_edit {
+        if let Some(edit) = x.edit() {
             let mut given = 0;
             for name in self.0.keys() {
                 edit.passes(name.as_str().as_bytes(), &mut given);
@@ -153,7 +156,7 @@ impl Fields {
                 self.field(name, value);
             }
         }
-        if let Some(cors) = &route.cors {
+        if let Some(cors) = x.route.as_ref().and_then(|route| route.cors.as_ref()) {
             for (name, value) in crate::cors::fields(cors, x.origin.as_deref()) {
                 self.field(name, &value);
             }

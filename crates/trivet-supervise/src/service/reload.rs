@@ -4,15 +4,16 @@ use std::io;
 use std::os::fd::OwnedFd;
 
 use serde_json::Value;
-use trivet_wire::control::ToEdge;
+use trivet_wire::control::{FromWorker, ToEdge, ToWorker, WorkerStart};
 
-use super::{Next, Served, Service, ServiceError, now, open_access_logs};
+use super::{Next, Served, Service, ServiceError, now, open_access_logs, spawn_worker};
 use crate::identity::{Identities, sealed};
+use crate::link::Link;
 use crate::listen::Listener;
 use crate::log::Level;
 use crate::machine::{App, Event};
-use crate::plain;
 use crate::status::Outcome;
+use crate::{plain, process};
 
 /// A configuration that the edge is being asked about.
 #[derive(Debug)]
@@ -23,6 +24,28 @@ pub(super) struct Pending {
     pub(super) logs: Vec<OwnedFd>,
     /// The number of each of its apps.
     pub(super) ids: Vec<u32>,
+}
+
+/// Whether an app can be imported is tried before anything is changed.
+#[derive(Debug)]
+pub(super) struct Trial {
+    name: String,
+    pid: u32,
+    pub(super) link: Link,
+}
+
+/// A configuration whose apps are being tried.
+#[derive(Debug)]
+pub(super) struct Trying {
+    pending: Pending,
+    pub(super) trials: Vec<Trial>,
+}
+
+impl Trying {
+    fn give_up(self) -> Pending {
+        self.trials.iter().for_each(|trial| process::kill_group(trial.pid));
+        self.pending
+    }
 }
 
 /// Somebody who waits for a reload.
@@ -46,7 +69,7 @@ impl Service {
             return self.tell_asker(asker, Err(format!("there is no app `{name}`")));
         }
         if app.is_none() && self.settings.reread.is_some() {
-            return self.reread(asker);
+            return self.reread(&asker.into_iter().collect::<Vec<_>>());
         }
         for served in self.apps.iter_mut().filter(|a| wanted.contains(&a.id)) {
             served.known_failure = None;
@@ -64,10 +87,18 @@ impl Service {
         }
     }
 
-    fn reread(&mut self, asker: Option<u64>) {
+    fn reread(&mut self, askers: &[u64]) {
+        if let Some(trying) = self.trying.take() {
+            // Imports may take long, or for ever: what the file says now counts.
+            self.drop_pending(trying.give_up(), "it was reloaded again meanwhile");
+        }
         if self.pending.is_some() {
             // The file as it will be then counts.
-            return self.tell_asker(asker, Err("another reload is under way; try again".to_owned()));
+            match askers {
+                [] => self.reload_again.push(None),
+                some => self.reload_again.extend(some.iter().copied().map(Some)),
+            }
+            return;
         }
         let read = match &mut self.settings.reread {
             Some(reread) => (reread.0)(&self.settings.listeners),
@@ -78,18 +109,20 @@ impl Service {
                 for warning in &pending.next.warnings {
                     self.log(Level::Warn, warning, &[]);
                 }
-                if let Some(asker) = asker {
+                for &asker in askers {
                     let waiting = Waiting { asker, config: true, apps: Vec::new(), errors: Vec::new() };
                     self.waiting.push(waiting);
                 }
-                self.propose(pending);
+                self.try_apps(pending);
             }
             Err(why) => {
                 self.log(Level::Error, "the new configuration is not taken; going on with the old one", &[]);
                 for line in why.lines() {
                     self.log(Level::Error, line, &[]);
                 }
-                self.tell_asker(asker, Err(why));
+                for &asker in askers {
+                    self.tell_asker(Some(asker), Err(why.clone()));
+                }
             }
         }
     }
@@ -123,6 +156,56 @@ impl Service {
         self.app_last = last;
         self.revision += 1;
         Ok(Pending { revision: self.revision, next, identities, logs, ids })
+    }
+
+    /// Has the apps that are new or changed imported beside those that serve.
+    fn try_apps(&mut self, pending: Pending) {
+        let mut trials = Vec::new();
+        for new in &pending.next.apps {
+            let known = self.apps.iter().find(|a| a.settings.name == new.name);
+            if known.is_some_and(|a| a.settings.worker == new.worker && !self.machine.is_unloaded(a.id)) {
+                continue;
+            }
+            let started = spawn_worker(&new.worker, false, self.lines_end(), self.descriptors);
+            let started = started.and_then(|(pid, mut link)| {
+                let start = WorkerStart { check_only: true, reload: false, ..new.worker.start.clone() };
+                link.send(&ToWorker::Start(start), Vec::new())?;
+                Ok(Trial { name: new.name.clone(), pid, link })
+            });
+            match started {
+                Ok(trial) => trials.push(trial),
+                Err(error) => {
+                    let why = format!("app `{}`: cannot start its Python: {}", new.name, plain(&error));
+                    return self.drop_pending(Trying { pending, trials }.give_up(), &why);
+                }
+            }
+        }
+        self.trying = Some(Trying { pending, trials });
+        self.read_trials();
+    }
+
+    /// Goes on when all apps have been imported, or one cannot be.
+    pub(super) fn read_trials(&mut self) {
+        let Some(trying) = &mut self.trying else { return };
+        let mut failed = None;
+        trying.trials.retain(|trial| {
+            let why = match trial.link.receive().and_then(|m| m.map(|m| m.json()).transpose()) {
+                Ok(None | Some(FromWorker::Changed { .. })) => return true,
+                Ok(Some(FromWorker::Ready { .. })) => None,
+                Ok(Some(FromWorker::ImportFailed { summary: why } | FromWorker::Unfit { why })) => Some(why),
+                Err(_) => Some("its worker ended before it had imported the app".to_owned()),
+            };
+            process::kill_group(trial.pid);
+            failed = failed.take().or(why.map(|why| format!("app `{}`: {why}", trial.name)));
+            false
+        });
+        let over = failed.is_some() || trying.trials.is_empty();
+        let Some(trying) = self.trying.take_if(|_| over) else { return };
+        let pending = trying.give_up();
+        match failed {
+            Some(why) => self.drop_pending(pending, &why),
+            None => self.propose(pending),
+        }
     }
 
     /// Asks the edge. Without one the next edge will begin with it.
@@ -159,6 +242,15 @@ impl Service {
             None => self.commit(pending),
             Some(why) => self.drop_pending(pending, &why),
         }
+        self.catch_up();
+    }
+
+    /// Does what was asked for while another reload was under way, all of it at once.
+    pub(super) fn catch_up(&mut self) {
+        let askers = std::mem::take(&mut self.reload_again);
+        if !askers.is_empty() {
+            self.reread(&askers.into_iter().flatten().collect::<Vec<_>>());
+        }
     }
 
     pub(super) fn drop_pending(&mut self, pending: Pending, why: &str) {
@@ -193,7 +285,7 @@ impl Service {
             let policy = settings.policy;
             if let Some(at) = old.iter().position(|a| a.id == id) {
                 let mut served = old.swap_remove(at);
-                let restart = served.settings.worker != settings.worker;
+                let restart = served.settings.worker != settings.worker || self.machine.is_unloaded(id);
                 if restart {
                     changed.push(id);
                     served.known_failure = None;
@@ -205,6 +297,7 @@ impl Service {
                 served.settings = settings;
                 self.apps.push(served);
             } else {
+                changed.push(id);
                 self.events.push_back(Event::AddApp(App { id, name: settings.name.clone(), policy }));
                 self.apps.push(Served { id, settings, before: None, python: None, known_failure: None });
             }
@@ -234,14 +327,20 @@ impl Service {
     /// Those who wait for a reload that is over.
     pub(super) fn answer_reloads(&mut self) {
         for served in &mut self.apps {
-            if served.before.is_some() && !self.machine.is_reloading(served.id) {
+            if served.before.is_some() && !self.machine.is_changing(served.id) {
                 served.before = None;
             }
         }
-        let busy = |w: &Waiting| w.config || w.apps.iter().any(|&app| self.machine.is_reloading(app));
+        let busy = |w: &Waiting| w.config || w.apps.iter().any(|&app| self.machine.is_changing(app));
         let (busy, over) = std::mem::take(&mut self.waiting).into_iter().partition(busy);
         self.waiting = busy;
-        for Waiting { asker, errors, .. } in over {
+        for Waiting { asker, mut errors, apps, .. } in over {
+            for served in self.apps.iter().filter(|a| apps.contains(&a.id)) {
+                if self.machine.is_unloaded(served.id) {
+                    let why = served.known_failure.as_deref().unwrap_or("see the log");
+                    errors.push(format!("app `{}` cannot be loaded: {why}", served.settings.name));
+                }
+            }
             let outcome = if errors.is_empty() { Ok("reloaded".to_owned()) } else { Err(errors.join("\n")) };
             self.tell_asker(Some(asker), outcome);
         }

@@ -4,6 +4,7 @@ use std::cmp::Reverse;
 use std::fmt::Write as _;
 
 use trivet_http::rule::{PathRule, Rank};
+use trivet_http::template::Template;
 
 use super::edge;
 
@@ -34,7 +35,7 @@ pub(crate) fn explain(config: &edge::Config, question: &Question<'_>) -> Result<
         }
         _ => (authority, if tls { "443" } else { "80" }, false),
     };
-    let host = host.to_ascii_lowercase();
+    let host = host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase();
     if host.is_empty() {
         return Err((format!("`{url}` has no host"), example()));
     }
@@ -63,7 +64,21 @@ pub(crate) fn explain(config: &edge::Config, question: &Question<'_>) -> Result<
     };
     let _ = writeln!(out, "site `{}`: {why}", site.name);
     if let Err(error) = canonical {
-        let _ = writeln!(out, "no route: the path has no canonical form ({error}); it gets 400");
+        // As the server does: it goes on where all readings lead to one route that needs no path.
+        let readings = [false, true].map(|slashes| trivet_http::path::loose(raw.as_bytes(), slashes));
+        let winners = readings.each_ref().map(|path| winner(site, question, path));
+        let [letters, _] = &readings;
+        match winners {
+            [Some(a), Some(b)] if std::ptr::eq(a, b) && !needs_path(&a.action) => {
+                let _ =
+                    writeln!(out, "the path has no canonical form ({error}), which this route does not need");
+                routes(config, site, question, letters, &mut out);
+            }
+            [None, None] => routes(config, site, question, letters, &mut out),
+            _ => {
+                let _ = writeln!(out, "no route: the path has no canonical form ({error}); it gets 400");
+            }
+        }
         return Ok(out);
     }
     if path != raw {
@@ -116,6 +131,7 @@ fn rank(route: &edge::Route, rule: &PathRule) -> (Rank, bool, Reverse<usize>) {
 fn routes(config: &edge::Config, site: &edge::Site, question: &Question<'_>, path: &str, out: &mut String) {
     let mut matching = Vec::new();
     let mut others = Vec::new();
+    let mut other_method = false;
     for route in &site.routes {
         let Ok(rule) = PathRule::parse(&route.path) else { continue };
         if rule.matches(path).is_none() {
@@ -128,11 +144,12 @@ fn routes(config: &edge::Config, site: &edge::Site, question: &Question<'_>, pat
         });
         if route.internal {
             others.push((route, "only for internal redirects of the app".to_owned()));
-        } else if !route.methods.is_empty() && !route.methods.iter().any(|m| m == question.method) {
-            others.push((route, format!("not for {}", question.method)));
         } else if let Some((name, value)) = missing {
             let value = value.as_ref().map(|v| format!(": {v}")).unwrap_or_default();
             others.push((route, format!("only with the field `{name}{value}`")));
+        } else if !route.methods.is_empty() && !route.methods.iter().any(|m| m == question.method) {
+            others.push((route, format!("not for {}", question.method)));
+            other_method = true;
         } else {
             matching.push((rank(route, &rule), route, rule));
         }
@@ -140,8 +157,7 @@ fn routes(config: &edge::Config, site: &edge::Site, question: &Question<'_>, pat
     matching.sort_by_key(|(rank, ..)| *rank);
     match matching.split_first() {
         None => {
-            let status =
-                if others.iter().any(|(r, _)| !r.internal && !r.methods.is_empty()) { 405 } else { 404 };
+            let status = if other_method { 405 } else { 404 };
             let _ = writeln!(out, "no route: it gets {status}");
         }
         Some(((_, winner, rule), losers)) => {
@@ -156,6 +172,34 @@ fn routes(config: &edge::Config, site: &edge::Site, question: &Question<'_>, pat
     }
     for (route, why) in others {
         let _ = writeln!(out, "  not this one: {}, {why}", named(route));
+    }
+}
+
+/// The route that a path leads to.
+fn winner<'a>(site: &'a edge::Site, question: &Question<'_>, path: &str) -> Option<&'a edge::Route> {
+    let has = |(name, value): &(String, Option<String>)| {
+        question.headers.iter().any(|(given, text)| {
+            given.eq_ignore_ascii_case(name) && value.as_ref().is_none_or(|wanted| wanted == text)
+        })
+    };
+    let matching = site.routes.iter().filter_map(|route| {
+        let rule = PathRule::parse(&route.path).ok()?;
+        let fits = rule.matches(path).is_some()
+            && !route.internal
+            && route.headers.iter().all(has)
+            && (route.methods.is_empty() || route.methods.iter().any(|m| m == question.method));
+        fits.then(|| (rank(route, &rule), route))
+    });
+    matching.min_by_key(|(rank, _)| *rank).map(|(_, route)| route)
+}
+
+/// Whether what is done depends on the canonical path.
+fn needs_path(action: &edge::Action) -> bool {
+    match action {
+        edge::Action::App(to) => !to.mount.is_empty() || to.rewrite.is_some(),
+        edge::Action::Static(files) => files.otherwise.as_deref().is_none_or(needs_path),
+        edge::Action::Redirect { to, .. } => Template::parse(to).is_ok_and(|t| t.needs_canonical()),
+        edge::Action::Respond { .. } | edge::Action::Health => false,
     }
 }
 

@@ -143,6 +143,8 @@ fn read(
         }
     }
     let spans = (section.span.clone(), host_spans);
+    // What belongs to no route is the site's all the same.
+    let of_none = common.applied(bare("/*", edge::Action::Health));
     if let (false, Some(port)) = (plain.is_empty(), secure_port) {
         let mut open: Vec<edge::Route> = routes.iter().filter(|r| r.plain).map(|r| r.route.clone()).collect();
         let everything = |r: &edge::Route| {
@@ -163,6 +165,8 @@ fn read(
             identity: None,
             routes: open,
             error_pages: error_pages.clone(),
+            response_headers: of_none.response_headers.clone(),
+            secure_headers: Vec::new(),
             log: log.clone(),
         });
         all.spans.push(spans.clone());
@@ -174,6 +178,8 @@ fn read(
         identity,
         routes: routes.into_iter().map(|r| r.route).collect(),
         error_pages,
+        response_headers: of_none.response_headers,
+        secure_headers: of_none.secure_headers,
         log,
     });
     all.spans.push(spans);
@@ -289,6 +295,7 @@ fn routes_of(
     if let Some((text, span)) = section.text("health") {
         if let Ok(Ok(PathRule::Exact(path))) = values::health_path(text).map(|path| PathRule::parse(&path)) {
             let route = bare(&path, edge::Action::Health);
+            let route = edge::Route { cors: None, compress: None, ..common.applied(route) };
             routes.push(Read { route, span: span.clone(), plain: true });
         } else {
             let hint = "write a plain path that begins with `/`: `\"/health\"`";
