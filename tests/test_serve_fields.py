@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from conftest import Serve
 from support.http import Response
+from support.poll import until
 from support.server import SiteServer
 
 SITE = """
@@ -102,8 +103,9 @@ def test_and_on_errors_before_an_app_is_asked(server: SiteServer) -> None:
     ("target", "port", "status"), [("/x", 1, 404), ("/only", 1, 405), ("/health", 0, 200)]
 )
 def test_and_on_answers_of_the_site_itself(server: SiteServer, target: str, port: int, status: int) -> None:
+    # The health of the site is good when its app is there.
+    until(lambda: server.ask(target, port=port).status == status, 20, f"{target} is answered with {status}")
     answer = server.ask(target, port=port)
-    assert answer.status == status
     fields = said(answer)
     assert {n: fields.get(n) for n in PRESET} == PRESET
     assert fields["x-served-by"] == "site"
