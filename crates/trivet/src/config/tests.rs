@@ -434,7 +434,8 @@ fn the_more_specific_route_is_explained() {
         "site `w`: `*.a.example` is the longest of the wildcards that match `b.a.example`\nno route: it gets 404"
     );
     assert!(told("http://c.example:8000/", "GET", &[]).unwrap().starts_with("no site: "));
-    assert!(told("http://a.example:8000/%2f", "GET", &[]).unwrap().contains("it gets 400"));
+    assert!(told("http://a.example:8000/y/..%2fx", "GET", &[]).unwrap().contains("it gets 400"));
+    assert!(told("http://a.example:8000/y%2fz", "GET", &[]).unwrap().contains("route `/*`: the app `a`"));
     assert!(
         told("http://a.example/", "GET", &[])
             .unwrap_err()
