@@ -179,6 +179,7 @@ class Connection:
         receive_buffer: int = 0,
         tls: ssl.SSLContext | None = None,
         session: ssl.SSLSession | None = None,
+        name: str | None = "localhost",
     ) -> None:
         if isinstance(address, str):
             self.socket = socket.socket(socket.AF_UNIX)
@@ -199,7 +200,7 @@ class Connection:
         if tls:
             # An end without TLS's own word for it is an error here, not an end.
             self.socket = tls.wrap_socket(
-                self.socket, server_hostname="localhost", session=session, suppress_ragged_eofs=False
+                self.socket, server_hostname=name, session=session, suppress_ragged_eofs=False
             )
         self.buffer = bytearray()
 

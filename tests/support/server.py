@@ -61,7 +61,11 @@ def environment(extra: dict[str, str] | None = None) -> dict[str, str]:
 
 
 class Server:
-    """`trivet run APP FLAGS…`, bound to a port of its own unless the flags bind it."""
+    """`trivet run APP FLAGS…`, bound to a port of its own unless the flags bind it.
+
+    With `config`, the text of a configuration: `trivet serve`. In it `@PORT@` is the port, `@VENV@` the
+    folder of the Python.
+    """
 
     def __init__(
         self,
@@ -73,6 +77,8 @@ class Server:
         pass_fds: tuple[int, ...] = (),
         wrap: list[str] | None = None,
         venv: bool = True,
+        command: str = "run",
+        config: str | None = None,
     ) -> None:
         assert BINARY.exists(), f"{BINARY} is missing: build it, or set TRIVET_BIN"
         self.mark = f"TRIVET_TEST_MARK={uuid.uuid4().hex}"
@@ -89,11 +95,15 @@ class Server:
             host, _, port = bind.rpartition(":")
             self.address = (host.strip("[]"), int(port))
             flags += ["--bind", bind]
+        if config is not None:
+            self.config_path = folder / "trivet.toml"
+            self.configure(config)
+            command, flags, venv = "serve", [str(self.config_path)], False
         if venv:
             flags += ["--venv", sys.prefix]
-        if chdir:
+        if chdir and config is None:
             flags += ["--chdir", str(chdir)]
-        self.command = [*(wrap or []), str(BINARY), "run", *arguments, *flags]
+        self.command = [*(wrap or []), str(BINARY), command, *arguments, *flags]
         name, _, value = self.mark.partition("=")
         with self.log_path.open("wb") as log:
             self.popen = subprocess.Popen(
@@ -106,6 +116,11 @@ class Server:
                 pass_fds=pass_fds,
             )
         LIVE.append(self)
+
+    def configure(self, text: str) -> None:
+        """Writes the configuration that `serve` reads."""
+        port = str(self.address[1])
+        self.config_path.write_text(text.replace("@PORT@", port).replace("@VENV@", sys.prefix))
 
     # Its processes.
 

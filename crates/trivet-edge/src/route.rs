@@ -29,6 +29,7 @@ pub(crate) struct Hosts {
 #[derive(Debug)]
 pub(crate) struct Site {
     pub(crate) about: Rc<About>,
+    pub(crate) client: Option<config::ClientRule>,
     /// The only route, where nothing about the request could choose another.
     only: Option<Rc<Route>>,
     exact: HashMap<Box<str>, Vec<Rc<Route>>>,
@@ -269,7 +270,7 @@ impl Site {
                 _ => rest.push(route),
             }
         }
-        Ok(Rc::new(Self { about, only, exact, rest }))
+        Ok(Rc::new(Self { about, client: site.client.clone(), only, exact, rest }))
     }
 
     /// The route, where no path has to be looked at for it.
@@ -495,6 +496,7 @@ mod tests {
             listeners: vec![0],
             hosts: vec![],
             identity: None,
+            client: None,
             routes,
             error_pages: [
                 ("404".into(), Page::default()),

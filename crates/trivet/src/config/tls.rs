@@ -1,16 +1,17 @@
 //! Certificates of sites: whether they can be used, for these hosts and today.
 
+use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use rustls::client::verify_server_name;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::server::ParsedCertificate;
-use trivet_edge::tls::Identity as EdgeIdentity;
+use trivet_edge::tls::{Authorities, Identity as EdgeIdentity};
 
-use super::Identity;
 use super::document::Span;
 use super::section::{Reading, Section};
+use super::{Identity, edge};
 
 const FILE_BYTES_MAX: u64 = 1 << 20;
 const DAY_SECONDS: i64 = 86_400;
@@ -43,6 +44,35 @@ pub(crate) fn read(
     judge(&chain_text, hosts, cert_span, reading);
     all.push(Identity { chain, key, hosts: hosts.to_vec() });
     Some(all.len() - 1)
+}
+
+/// Which certificates the site asks clients for.
+pub(crate) fn client(
+    section: Section<'_>,
+    all: &mut Vec<PathBuf>,
+    reading: &mut Reading,
+) -> Option<edge::ClientRule> {
+    let Some((text, span)) = section.text("client-ca") else {
+        if let Some(entry) = section.entry("client") {
+            let hint =
+                "add `client-ca`, the certificates of those who issue the clients' ones, or leave it out";
+            reading.error(&entry.name_span, "`client` has no effect without `client-ca`", hint);
+        }
+        return None;
+    };
+    let path = reading.absolute(text);
+    let pem = reading.read(span, "the certificates", &path, FILE_BYTES_MAX)?;
+    if let Err(error) = Authorities::new(&pem) {
+        let hint = "`client-ca` names the certificates of those who issue the clients' ones, as PEM";
+        reading.error(span, error.to_string(), hint);
+        return None;
+    }
+    let place = all.iter().position(|known| *known == path).unwrap_or(all.len());
+    if place == all.len() {
+        all.push(path.clone());
+    }
+    let required = section.word("client") != "optional";
+    Some(edge::ClientRule { authorities: path.display().to_string(), place, required })
 }
 
 /// Warns of what browsers will refuse.
