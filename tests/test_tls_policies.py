@@ -1,4 +1,4 @@
-"""Who is let in by TLS: certificates of clients, names that nobody has."""
+"""Who is let in by TLS: certificates of clients, names that nobody has; and the authority of `trivet dev`."""
 
 import hashlib
 import signal
@@ -12,7 +12,7 @@ from conftest import Start
 from support.http import Connection, Response
 from support.http2 import Peer
 from support.poll import until
-from support.server import APPS, Server, free_port
+from support.server import APPS, Server, free_port, run
 
 VERSIONS = [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3]
 Pair = tuple[Path, Path]
@@ -344,3 +344,54 @@ def test_no_name_is_unknown_to_a_site_for_all(start: Start, server_pair: Pair) -
     every = site("every").replace('hosts = ["every.example"]', "")
     server = start(config="[server]\nstrict-sni = true\n" + APP + site("open") + every)
     assert ask(server, context(), "other.example").status == 200
+
+
+def data_home(folder: Path) -> dict[str, str]:
+    return {"XDG_DATA_HOME": str(folder / "data")}
+
+
+def test_dev_serves_localhost_with_its_own_authority(start: Start, tmp_path: Path) -> None:
+    code = tmp_path / "app.py"
+    text = "def app(environ, start_response):\n    start_response('200 OK', [])\n    return [b'one']\n"
+    code.write_text(text)
+    server = start("app", command="dev", chdir=tmp_path, env=data_home(tmp_path))
+    log = server.wait_for_log(f"at https://127.0.0.1:{server.address[1]}")
+    authority = tmp_path / "data/trivet/ca.pem"
+    assert log.count(f"curl --cacert {authority} https://localhost") == 1, "how it is trusted is told"
+    key = authority.with_name("ca-key.pem")
+    assert key.stat().st_mode & 0o777 == 0o600
+
+    def answer(name: str = "localhost") -> bytes:
+        client = ssl.create_default_context(cafile=str(authority))
+        client.set_alpn_protocols(["http/1.1"])
+        with server.connect(tls=client, name=name) as connection:
+            return connection.request("GET", "/seen").body
+
+    assert answer() == b"one"
+    assert answer("127.0.0.1") == b"one"
+    with pytest.raises(ssl.SSLCertVerificationError):
+        answer("shop.example")
+    server.wait_for_log(r'"GET /seen HTTP/1\.1" 200')
+    code.write_text(text.replace("one", "another"))
+    until(lambda: answer() == b"another", 15, "it is loaded anew")
+    made = [path.read_bytes() for path in sorted(authority.parent.iterdir())]
+    assert server.stop() == 0
+    again = start("app", command="dev", chdir=tmp_path, env=data_home(tmp_path))
+    assert "--cacert" not in again.log(), "it is told once"
+    assert [path.read_bytes() for path in sorted(authority.parent.iterdir())] == made
+
+
+def test_dev_says_where_its_authority_is(tmp_path: Path) -> None:
+    path = tmp_path / "data/trivet/ca.pem"
+    for _ in range(2):
+        done = run("dev", "--ca", cwd=tmp_path, env=data_home(tmp_path))
+        assert (done.code, done.out, done.err) == (0, f"{path}\n", "")
+    assert path.exists()
+    path.unlink()
+    path.mkdir()
+    done = run("dev", "--ca", cwd=tmp_path, env=data_home(tmp_path))
+    assert done.code == 78
+    assert "hint:" in done.err
+    done = run("dev", "--ca", cwd=tmp_path, env={"XDG_DATA_HOME": "", "HOME": ""})
+    assert done.code == 78
+    assert "hint: set HOME" in done.err

@@ -33,6 +33,8 @@ pub(crate) use explain::{Question, explain};
 pub(crate) use problem::{Place, Problem, Severity};
 pub(crate) use server::ServerPart;
 
+pub(crate) use tls::expiry_seconds;
+
 use document::Span;
 use section::{Reading, Section};
 

@@ -101,6 +101,11 @@ fn judge(chain: &[u8], hosts: &[String], span: &Span, reading: &mut Reading) {
     }
 }
 
+/// When a certificate runs out, since 1970.
+pub(crate) fn expiry_seconds(certificate: &[u8]) -> Option<i64> {
+    validity(certificate).map(|(_, until)| until.seconds)
+}
+
 #[derive(Debug, PartialEq, Eq)]
 struct Time {
     /// Since 1970.
