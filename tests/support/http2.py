@@ -49,6 +49,7 @@ class Peer:
         opens_windows: bool = True,
         seconds: float = 20,
         receive_buffer: int = 0,
+        sni: str = "localhost",
     ) -> None:
         assert not isinstance(address, str)
         plain = socket.socket()
@@ -57,7 +58,7 @@ class Peer:
             plain.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         plain.connect(address)
         plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self.socket = tls.wrap_socket(plain, server_hostname="localhost") if tls else plain
+        self.socket = tls.wrap_socket(plain, server_hostname=sni) if tls else plain
         self.seconds = seconds
         self.authority = f"{address[0]}:{address[1]}"
         self.opens_windows = opens_windows

@@ -62,7 +62,11 @@ def environment(extra: dict[str, str] | None = None) -> dict[str, str]:
 
 
 class Server:
-    """`trivet run APP FLAGS…`, bound to a port of its own unless the flags bind it."""
+    """`trivet run APP FLAGS…`, bound to a port of its own unless the flags bind it.
+
+    With `config`, the text of a configuration: `trivet serve`. In it `@PORT@` is the port, `@VENV@` the
+    folder of the Python.
+    """
 
     def __init__(
         self,
@@ -74,6 +78,8 @@ class Server:
         pass_fds: tuple[int, ...] = (),
         wrap: list[str] | None = None,
         venv: bool = True,
+        command: str = "run",
+        config: str | None = None,
     ) -> None:
         assert BINARY.exists(), f"{BINARY} is missing: build it, or set TRIVET_BIN"
         self._name(folder)
@@ -87,11 +93,15 @@ class Server:
             host, _, port = bind.rpartition(":")
             self.address = (host.strip("[]"), int(port))
             flags += ["--bind", bind]
+        if config is not None:
+            self.config_path = folder / "trivet.toml"
+            self.configure(config)
+            command, flags, venv = "serve", [str(self.config_path)], False
         if venv:
             flags += ["--venv", sys.prefix]
-        if chdir:
+        if chdir and config is None:
             flags += ["--chdir", str(chdir)]
-        self._begin(folder, [*(wrap or []), str(BINARY), "run", *arguments, *flags], env, pass_fds)
+        self._begin(folder, [*(wrap or []), str(BINARY), command, *arguments, *flags], env, pass_fds)
 
     def _name(self, folder: Path) -> None:
         self.mark = f"TRIVET_TEST_MARK={uuid.uuid4().hex}"
@@ -115,6 +125,11 @@ class Server:
                 pass_fds=pass_fds,
             )
         LIVE.append(self)
+
+    def configure(self, text: str) -> None:
+        """Writes the configuration that `serve` reads."""
+        port = str(self.address[1])
+        self.config_path.write_text(text.replace("@PORT@", port).replace("@VENV@", sys.prefix))
 
     # Its processes.
 

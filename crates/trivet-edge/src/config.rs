@@ -39,6 +39,8 @@ pub struct Server {
     pub trusted_peers: Option<Vec<Network>>,
     /// Peers on unix sockets are believed.
     pub trust_unix: bool,
+    /// Handshakes that ask for a name that no site of the listener has are refused.
+    pub strict_sni: bool,
     /// Log refused requests and the like: peers' habits.
     pub log_debug: bool,
 }
@@ -58,6 +60,7 @@ impl Default for Server {
             head_ms: 10_000,
             trusted_peers: Some(Vec::new()),
             trust_unix: false,
+            strict_sni: false,
             log_debug: false,
         }
     }
@@ -97,6 +100,8 @@ pub struct Site {
     pub hosts: Vec<String>,
     /// By its place among the supervisor's certificates, for connections that ask for one of the hosts.
     pub identity: Option<usize>,
+    /// Requests that came by a connection with another rule than this are refused.
+    pub client: Option<ClientRule>,
     pub routes: Vec<Route>,
     /// For answers that the edge gives by itself: by status (`404`) or by class (`5xx`).
     pub error_pages: BTreeMap<String, Page>,
@@ -104,6 +109,24 @@ pub struct Site {
     pub response_headers: Changes,
     pub secure_headers: Vec<(String, String)>,
     pub log: Option<SiteLog>,
+}
+
+/// Which certificates a site asks clients for.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ClientRule {
+    /// The file with the authorities: rules with other files are others.
+    pub authorities: String,
+    /// Their place among the supervisor's.
+    pub place: usize,
+    /// Without a certificate there is no connection.
+    pub required: bool,
+}
+
+impl PartialEq for ClientRule {
+    fn eq(&self, other: &Self) -> bool {
+        // Places change from one configuration to the next.
+        (&self.authorities, self.required) == (&other.authorities, other.required)
+    }
 }
 
 /// Where a site's requests are logged, and which.

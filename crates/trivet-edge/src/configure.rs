@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use rustix::event::epoll;
 use trivet_http::h1::Limits;
-use trivet_wire::control::{Secrets, TicketKey};
+use trivet_wire::control::{self, TicketKey};
 
 use crate::access_log::AccessLog;
 use crate::config::{self, Config};
@@ -20,7 +20,7 @@ use crate::net::{LINGER_MS, Listening};
 use crate::pools::take_apps;
 use crate::route::{Hosts, Parts, Site};
 use crate::tickets::Tickets;
-use crate::tls::{Acceptor, Identity};
+use crate::tls::{Acceptor, Authorities, Identity, SiteTls};
 
 /// The access logs, each with its thread.
 #[derive(Debug, Default)]
@@ -79,13 +79,13 @@ impl Edge {
     /// the logs. An error: everything is as it was.
     pub(crate) fn configure(&mut self, mut fds: impl Iterator<Item = OwnedFd>) -> io::Result<()> {
         let config: Config = serde_json::from_slice(&content(fds.next())?)?;
-        let (identities, ticket_keys) = read_secrets(fds.next())?;
+        let secrets = Secrets::read(fds.next())?;
         let sockets: Vec<_> = fds.by_ref().take(config.listeners.len()).collect();
         let logs: Vec<_> = fds.by_ref().take(config.logs.len()).collect();
         if sockets.len() < config.listeners.len() || logs.len() < config.logs.len() {
             return Err(io::Error::other("fewer descriptors than configured"));
         }
-        let acceptors = acceptors(&config, &identities, &self.tickets)?;
+        let acceptors = acceptors(&config, &secrets, &self.tickets)?;
         let logs = self.logs.take(&config.logs, logs)?;
         let server = &config.server;
         let apps = take_apps(&mut self.pools.list, &config.apps, server.transport, server.generation);
@@ -110,7 +110,7 @@ impl Edge {
             }
         }
         // Nothing can fail any more.
-        self.tickets.take(&ticket_keys);
+        self.tickets.take(&secrets.ticket_keys);
         self.logs = logs;
         self.net.limits = Limits {
             request_line_bytes_max: server.request_line_bytes_max,
@@ -128,8 +128,8 @@ impl Edge {
 
     /// New certificates for the same sites, new ticket keys. Connections keep what they began with.
     pub(crate) fn take_secrets(&mut self, file: Option<OwnedFd>) -> io::Result<()> {
-        let (identities, ticket_keys) = read_secrets(file)?;
-        let acceptors = acceptors(&self.config, &identities, &self.tickets)?;
+        let secrets = Secrets::read(file)?;
+        let acceptors = acceptors(&self.config, &secrets, &self.tickets)?;
         for (l, acceptor) in self.config.listeners.iter().zip(acceptors) {
             if let Some(listening) =
                 self.net.listeners.iter_mut().find(|open| open.socket.is_some() && open.name == l.name)
@@ -137,7 +137,7 @@ impl Edge {
                 listening.acceptor = acceptor;
             }
         }
-        self.tickets.take(&ticket_keys);
+        self.tickets.take(&secrets.ticket_keys);
         Ok(())
     }
 
@@ -206,20 +206,45 @@ impl Edge {
     }
 }
 
-fn read_secrets(file: Option<OwnedFd>) -> io::Result<(Vec<Arc<Identity>>, Vec<TicketKey>)> {
-    let secrets: Secrets = serde_json::from_slice(&content(file)?)?;
-    let identities = secrets
-        .identities
-        .iter()
-        .map(|t| Identity::new(t.chain.as_bytes(), t.key.as_bytes()).map(Arc::new).map_err(io::Error::other))
-        .collect::<io::Result<_>>()?;
-    Ok((identities, secrets.ticket_keys))
+/// What the supervisor has read.
+struct Secrets {
+    identities: Vec<Arc<Identity>>,
+    authorities: Vec<Arc<Authorities>>,
+    ticket_keys: Vec<TicketKey>,
+}
+
+impl Secrets {
+    fn read(file: Option<OwnedFd>) -> io::Result<Self> {
+        let texts: control::Secrets = serde_json::from_slice(&content(file)?)?;
+        let identity = |t: &control::IdentityText| {
+            Identity::new(t.chain.as_bytes(), t.key.as_bytes()).map(Arc::new).map_err(io::Error::other)
+        };
+        let authorities =
+            |pem: &String| Authorities::new(pem.as_bytes()).map(Arc::new).map_err(io::Error::other);
+        Ok(Self {
+            identities: texts.identities.iter().map(identity).collect::<io::Result<_>>()?,
+            authorities: texts.authorities.iter().map(authorities).collect::<io::Result<_>>()?,
+            ticket_keys: texts.ticket_keys,
+        })
+    }
+
+    fn of<'a>(&self, site: &'a config::Site) -> io::Result<Option<SiteTls<'a>>> {
+        let Some(identity) = site.identity.and_then(|place| self.identities.get(place)) else {
+            return Ok(None);
+        };
+        let missing = || io::Error::other("the authorities of a site are missing");
+        let client = site
+            .client
+            .as_ref()
+            .map(|rule| self.authorities.get(rule.place).map(|all| (rule, all.clone())).ok_or_else(missing));
+        Ok(Some(SiteTls { hosts: &site.hosts, identity: identity.clone(), client: client.transpose()? }))
+    }
 }
 
 /// What makes each listener's connections secure.
 fn acceptors(
     config: &Config,
-    identities: &[Arc<Identity>],
+    secrets: &Secrets,
     tickets: &Arc<Tickets>,
 ) -> io::Result<Vec<Option<Acceptor>>> {
     let of = |index: usize, l: &config::Listener| {
@@ -227,9 +252,8 @@ fn acceptors(
             return Ok(None);
         }
         let sites = config.sites.iter().filter(|s| s.listeners.contains(&index));
-        let named: Vec<_> =
-            sites.filter_map(|s| Some((s.hosts.as_slice(), identities.get(s.identity?)?.clone()))).collect();
-        Acceptor::new(&named, tickets).map(Some).map_err(io::Error::other)
+        let sites: Vec<_> = sites.filter_map(|s| secrets.of(s).transpose()).collect::<io::Result<_>>()?;
+        Acceptor::new(&sites, tickets, config.server.strict_sni).map(Some).map_err(io::Error::other)
     };
     config.listeners.iter().enumerate().map(|(index, l)| of(index, l)).collect()
 }

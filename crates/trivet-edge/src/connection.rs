@@ -8,6 +8,7 @@ use rustix::io::Errno;
 use rustix::net::RecvFlags;
 use trivet_http::h1::Chunked;
 
+use crate::client_certificate::Shown;
 use crate::http2::{Session, Stream};
 use crate::tls::Tls;
 
@@ -96,6 +97,8 @@ pub(crate) struct Connection {
     pub(crate) local: Option<(AddressText, u16)>,
     pub(crate) trusted: bool,
     pub(crate) tls: Option<Box<Tls>>,
+    /// Where the site that was asked for has a rule on certificates of clients.
+    pub(crate) shown: Option<Rc<Shown>>,
 
     pub(crate) phase: Phase,
     /// Read but not yet used: a partial head, or what was sent ahead of its turn.
@@ -169,6 +172,7 @@ impl Connection {
             local: None,
             trusted: false,
             tls: None,
+            shown: None,
             phase: Phase::Head,
             input: Vec::new(),
             resume: 0,
@@ -202,6 +206,7 @@ impl Connection {
             ip_text: parent.ip_text,
             local: parent.local,
             trusted: parent.trusted,
+            shown: parent.shown.clone(),
             registered: true,
             ..Self::without_socket(parent.listener, parent.ip, parent.port)
         }

@@ -42,6 +42,10 @@ pub(crate) fn find<'a>(
     let hosts = &edge.net.listeners[c.listener].hosts;
     let (host, _) = address::host_and_port(head.authority.of(buf));
     let Some(site) = hosts.site(host) else { return going };
+    // What the client has shown, or was not asked for, was for the site that its connection asked for.
+    if site.client.as_ref() != c.shown.as_ref().map(|shown| &shown.rule) {
+        return going;
+    }
     if let Some(only) = site.only() {
         going.found = Some(Found::Route(only.clone(), 0));
         return going;
@@ -104,7 +108,8 @@ pub(crate) fn settle<'g>(
             edge.net.answer_own(xkey, 405, Own { fields: allow.as_bytes(), ..Own::default() });
         }
         None => {
-            // No site has this name, and none is there for all others (RFC 9110 §15.5.20).
+            // No site has this name, and none is there for all others, or it asks clients for other certificates than
+            // the site that this connection is for (RFC 9110 §15.5.20).
             leave_body(edge, key, head);
             edge.net.answer_own(xkey, 421, Own::default());
         }

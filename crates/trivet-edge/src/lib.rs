@@ -3,6 +3,7 @@
 mod access_log;
 mod address;
 mod answer;
+mod client_certificate;
 mod compress;
 pub mod config;
 mod configure;

@@ -362,6 +362,9 @@ fn frame(
     for (name, value) in edit.into_iter().flat_map(|edit| edit.additions(given, https)) {
         w.field(name, value);
     }
+    for (name, value) in c.shown.iter().flat_map(|shown| &shown.fields) {
+        w.field(name.as_bytes(), value);
+    }
     w.finish_head();
     x.known_coding = known_coding;
     x.http_1_0 = http_1_0;

@@ -116,6 +116,7 @@ impl Edge {
                 {
                     c.deadline_ms =
                         self.net.now_ms + self.net.server.keep_alive_ms.max(self.net.server.head_ms);
+                    c.shown = c.tls.as_ref().and_then(|tls| tls.shown()).map(std::rc::Rc::new);
                     if c.tls.as_ref().is_some_and(|tls| tls.speaks_http_2()) {
                         self.net.begin_session(key);
                     }

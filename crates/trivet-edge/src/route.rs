@@ -30,6 +30,7 @@ pub(crate) struct Hosts {
 #[derive(Debug)]
 pub(crate) struct Site {
     pub(crate) about: Rc<About>,
+    pub(crate) client: Option<config::ClientRule>,
     /// The only route, where nothing about the request could choose another.
     only: Option<Rc<Route>>,
     exact: HashMap<Box<str>, Vec<Rc<Route>>>,
@@ -310,7 +311,7 @@ impl Site {
                 _ => rest.push(route),
             }
         }
-        Ok(Rc::new(Self { about, only, exact, rest, has_cors }))
+        Ok(Rc::new(Self { about, client: site.client.clone(), only, exact, rest, has_cors }))
     }
 
     /// The route, where no path has to be looked at for it.
@@ -549,6 +550,7 @@ mod tests {
             listeners: vec![0],
             hosts: vec![],
             identity: None,
+            client: None,
             routes,
             response_headers: config::Changes::default(),
             secure_headers: vec![],

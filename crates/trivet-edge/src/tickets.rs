@@ -16,6 +16,14 @@ struct Key {
     key: LessSafeKey,
 }
 
+/// What a session is good for besides the name that it was begun with, which rustls itself looks at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Context {
+    /// Of the authorities that clients' certificates were verified by.
+    pub(crate) digest: [u8; 32],
+    pub(crate) required: bool,
+}
+
 /// All listeners' tickets. The first key makes them; with all of them they are read.
 #[derive(Debug, Default)]
 pub(crate) struct Tickets(RwLock<Vec<Key>>);
@@ -38,6 +46,47 @@ impl Tickets {
     }
 }
 
+impl Tickets {
+    /// What is sealed with a ticket: with another context it cannot be opened.
+    fn bound_to(name: &[u8; NAME_BYTES], context: Option<&Context>) -> Aad<Vec<u8>> {
+        let mut bytes = name.to_vec();
+        if let Some(Context { digest, required }) = context {
+            bytes.extend_from_slice(digest);
+            bytes.push(u8::from(*required));
+        }
+        Aad::from(bytes)
+    }
+
+    fn seal(&self, plain: &[u8], context: Option<&Context>) -> Option<Vec<u8>> {
+        let keys = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let Key { name, key } = keys.first()?;
+        let mut nonce = [0; NONCE_LEN];
+        rand::fill(&mut nonce).ok()?;
+        let mut ticket = [&name[..], &nonce[..], plain].concat();
+        let tag = key
+            .seal_in_place_separate_tag(
+                Nonce::assume_unique_for_key(nonce),
+                Self::bound_to(name, context),
+                &mut ticket[NAME_BYTES + NONCE_LEN..],
+            )
+            .ok()?;
+        ticket.extend_from_slice(tag.as_ref());
+        Some(ticket)
+    }
+
+    fn open(&self, ticket: &[u8], context: Option<&Context>) -> Option<Vec<u8>> {
+        let (name, rest) = ticket.split_at_checked(NAME_BYTES)?;
+        let (nonce, sealed) = rest.split_at_checked(NONCE_LEN)?;
+        let keys = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let Key { name, key } = keys.iter().find(|k| k.name == *name)?;
+        let mut plain = sealed.to_vec();
+        let nonce = Nonce::try_assume_unique_for_key(nonce).ok()?;
+        let bytes = key.open_in_place(nonce, Self::bound_to(name, context), &mut plain).ok()?.len();
+        plain.truncate(bytes);
+        Some(plain)
+    }
+}
+
 impl ProducesTickets for Tickets {
     fn enabled(&self) -> bool {
         !self.0.read().unwrap_or_else(PoisonError::into_inner).is_empty()
@@ -49,32 +98,36 @@ impl ProducesTickets for Tickets {
     }
 
     fn encrypt(&self, plain: &[u8]) -> Option<Vec<u8>> {
-        let keys = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        let Key { name, key } = keys.first()?;
-        let mut nonce = [0; NONCE_LEN];
-        rand::fill(&mut nonce).ok()?;
-        let mut ticket = [&name[..], &nonce[..], plain].concat();
-        let tag = key
-            .seal_in_place_separate_tag(
-                Nonce::assume_unique_for_key(nonce),
-                Aad::from(name),
-                &mut ticket[NAME_BYTES + NONCE_LEN..],
-            )
-            .ok()?;
-        ticket.extend_from_slice(tag.as_ref());
-        Some(ticket)
+        self.seal(plain, None)
     }
 
     fn decrypt(&self, ticket: &[u8]) -> Option<Vec<u8>> {
-        let (name, rest) = ticket.split_at_checked(NAME_BYTES)?;
-        let (nonce, sealed) = rest.split_at_checked(NONCE_LEN)?;
-        let keys = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        let Key { name, key } = keys.iter().find(|k| k.name == *name)?;
-        let mut plain = sealed.to_vec();
-        let nonce = Nonce::try_assume_unique_for_key(nonce).ok()?;
-        let bytes = key.open_in_place(nonce, Aad::from(name), &mut plain).ok()?.len();
-        plain.truncate(bytes);
-        Some(plain)
+        self.open(ticket, None)
+    }
+}
+
+/// Tickets that are good in one context only.
+#[derive(Debug)]
+pub(crate) struct TicketsOf {
+    pub(crate) tickets: Arc<Tickets>,
+    pub(crate) context: Context,
+}
+
+impl ProducesTickets for TicketsOf {
+    fn enabled(&self) -> bool {
+        self.tickets.enabled()
+    }
+
+    fn lifetime(&self) -> u32 {
+        self.tickets.lifetime()
+    }
+
+    fn encrypt(&self, plain: &[u8]) -> Option<Vec<u8>> {
+        self.tickets.seal(plain, Some(&self.context))
+    }
+
+    fn decrypt(&self, ticket: &[u8]) -> Option<Vec<u8>> {
+        self.tickets.open(ticket, Some(&self.context))
     }
 }
 
@@ -98,6 +151,23 @@ mod tests {
         assert_eq!(other_edge.decrypt(&ticket).as_deref(), Some(&b"state"[..]));
         other_edge.take(&[key(3), key(2)]);
         assert_eq!(other_edge.decrypt(&ticket), None);
+    }
+
+    #[test]
+    fn a_ticket_is_good_for_its_own_context_only() {
+        let tickets = Tickets::new();
+        tickets.take(&[key(1)]);
+        let of = |digest, required| TicketsOf {
+            tickets: tickets.clone(),
+            context: Context { digest: [digest; 32], required },
+        };
+        let all: [&dyn ProducesTickets; 4] = [&*tickets.clone(), &of(1, true), &of(1, false), &of(2, true)];
+        for (i, one) in all.iter().enumerate() {
+            let ticket = one.encrypt(b"state").unwrap();
+            for (j, other) in all.iter().enumerate() {
+                assert_eq!(other.decrypt(&ticket).is_some(), i == j, "{i} {j}");
+            }
+        }
     }
 
     #[test]

@@ -186,6 +186,8 @@ fn environ_key(name: &[u8]) -> (Box<[u8]>, Use) {
         _ => Use::List,
     };
     let key = match &*upper {
+        // From the edge, about the connection: no field of HTTP can have such a name.
+        [b':', key @ ..] if what != Use::Never => key.to_vec(),
         b"CONTENT_TYPE" | b"CONTENT_LENGTH" if what != Use::Never => upper,
         _ => [b"HTTP_", &*upper].concat(),
     };

@@ -1,4 +1,5 @@
-//! The server's certificate and key: read here, where root may read them, and handed to the edge in sealed memory.
+//! The server's certificate and key, and the certificates of those who issue clients' ones: read here, where root may
+//! read them, and handed to the edge in sealed memory.
 //! When the files change, the new ones are taken if they are good; else the old ones stay.
 
 use std::io::{self, Read as _};
@@ -28,6 +29,15 @@ pub struct IdentityFiles {
     pub check: fn(chain: &[u8], key: &[u8]) -> Result<(), String>,
 }
 
+/// Where the certificates of those are who issue clients' certificates.
+#[derive(Clone, Debug)]
+pub struct AuthorityFile {
+    /// PEM.
+    pub path: PathBuf,
+    /// Says what is wrong with the text.
+    pub check: fn(text: &[u8]) -> Result<(), String>,
+}
+
 #[derive(Debug, thiserror::Error)]
 pub enum IdentityError {
     #[error("cannot read `{}`: {}", path.display(), plain(source))]
@@ -36,6 +46,8 @@ pub enum IdentityError {
     Large(PathBuf),
     #[error("`{}` and `{}`: {why}", chain.display(), key.display())]
     Bad { chain: PathBuf, key: PathBuf, why: String },
+    #[error("`{}`: {why}", path.display())]
+    BadAuthority { path: PathBuf, why: String },
     #[error("`{}` has fewer than 48 bytes: that is no key for session tickets", .0.display())]
     Short(PathBuf),
     #[error("cannot keep the certificate and key in memory: {}", plain(.0))]
@@ -53,10 +65,19 @@ struct Identity {
     failed: bool,
 }
 
+#[derive(Debug)]
+struct Authority {
+    file: AuthorityFile,
+    text: String,
+    seen: Stamp,
+    failed: bool,
+}
+
 /// All certificates that the edge has, in its order.
 #[derive(Debug)]
 pub(crate) struct Identities {
     list: Vec<Identity>,
+    authorities: Vec<Authority>,
     checked_at: Millis,
 }
 
@@ -116,33 +137,58 @@ fn random(bytes: &mut [u8]) -> io::Result<()> {
 }
 
 impl Identities {
-    pub(crate) fn load(files: Vec<IdentityFiles>, now: Millis) -> Result<Self, IdentityError> {
+    pub(crate) fn load(
+        files: Vec<IdentityFiles>,
+        authorities: Vec<AuthorityFile>,
+        now: Millis,
+    ) -> Result<Self, IdentityError> {
         let load = |files: IdentityFiles| {
             let seen = stamps(&files);
             Ok(Identity { text: read_both(&files)?, files, seen, failed: false })
         };
         let list = files.into_iter().map(load).collect::<Result<_, IdentityError>>()?;
-        Ok(Self { list, checked_at: now })
+        let load = |file: AuthorityFile| {
+            let seen = stamp(&file.path);
+            Ok(Authority { text: read_authority(&file)?, file, seen, failed: false })
+        };
+        let authorities = authorities.into_iter().map(load).collect::<Result<_, IdentityError>>()?;
+        Ok(Self { list, authorities, checked_at: now })
     }
 
     /// A file with all of them, for an edge.
     pub(crate) fn file(&self, tickets: &TicketKeys) -> io::Result<OwnedFd> {
         let identities = self.list.iter().map(|i| i.text.clone()).collect();
-        sealed(&serde_json::to_vec(&Secrets { identities, ticket_keys: tickets.keys.clone() })?)
+        let authorities = self.authorities.iter().map(|a| a.text.clone()).collect();
+        sealed(&serde_json::to_vec(&Secrets { identities, authorities, ticket_keys: tickets.keys.clone() })?)
     }
 
     /// `None`: there is nothing to look at.
     pub(crate) fn next_check(&self) -> Option<Millis> {
-        (!self.list.is_empty()).then_some(self.checked_at + CHECK_MS)
+        (!self.list.is_empty() || !self.authorities.is_empty()).then_some(self.checked_at + CHECK_MS)
     }
 
-    /// Looks at the files if it is time, or `at_once`. For each pair that has changed: whether it was taken.
+    /// Looks at the files if it is time, or `at_once`. For each pair and each file of authorities that has changed:
+    /// whether it was taken.
     pub(crate) fn look(&mut self, now: Millis, at_once: bool) -> Vec<Result<(), IdentityError>> {
         if !at_once && self.next_check().is_none_or(|at| now < at) {
             return Vec::new();
         }
         self.checked_at = now;
-        self.list.iter_mut().filter_map(|identity| identity.look(at_once)).collect()
+        let authorities = self.authorities.iter_mut().filter_map(|authority| authority.look(at_once));
+        self.list.iter_mut().filter_map(|identity| identity.look(at_once)).chain(authorities).collect()
+    }
+}
+
+impl Authority {
+    fn look(&mut self, at_once: bool) -> Option<Result<(), IdentityError>> {
+        let seen = stamp(&self.file.path);
+        if seen == self.seen && !(at_once && self.failed) {
+            return None;
+        }
+        let taken = read_authority(&self.file).map(|text| self.text = text);
+        self.seen = seen;
+        self.failed = taken.is_err();
+        Some(taken)
     }
 }
 
@@ -161,10 +207,19 @@ impl Identity {
 }
 
 fn stamps(files: &IdentityFiles) -> [Stamp; 2] {
-    [&files.chain, &files.key].map(|path| {
-        let m = std::fs::metadata(path).ok()?;
-        Some((m.dev(), m.ino(), m.mtime(), m.mtime_nsec(), m.size(), m.ctime_nsec() ^ m.ctime()))
-    })
+    [&files.chain, &files.key].map(|path| stamp(path))
+}
+
+fn stamp(path: &Path) -> Stamp {
+    let m = std::fs::metadata(path).ok()?;
+    Some((m.dev(), m.ino(), m.mtime(), m.mtime_nsec(), m.size(), m.ctime_nsec() ^ m.ctime()))
+}
+
+fn read_authority(file: &AuthorityFile) -> Result<String, IdentityError> {
+    let bytes = read(&file.path)?;
+    let bad = |why| IdentityError::BadAuthority { path: file.path.clone(), why };
+    (file.check)(&bytes).map_err(bad)?;
+    String::from_utf8(bytes).map_err(|_| bad("it is not text".to_owned()))
 }
 
 fn read_both(files: &IdentityFiles) -> Result<IdentityText, IdentityError> {
@@ -248,6 +303,28 @@ mod tests {
     }
 
     #[test]
+    fn new_authorities_are_taken_when_they_are_good() {
+        let path = std::env::temp_dir().join(format!("trivet-authority-{}", std::process::id()));
+        let put = |text: &str| {
+            std::fs::write(path.with_extension("new"), text).unwrap();
+            std::fs::rename(path.with_extension("new"), &path).unwrap();
+        };
+        put("good one");
+        let check = |text: &[u8]| if text.starts_with(b"good") { Ok(()) } else { Err("bad".to_owned()) };
+        let file = AuthorityFile { path: path.clone(), check };
+        let mut identities = Identities::load(Vec::new(), vec![file.clone()], 0).unwrap();
+        put("no");
+        let told = identities.look(CHECK_MS, false).remove(0).unwrap_err().to_string();
+        assert!(told.ends_with("`: bad"), "{told}");
+        assert_eq!(identities.authorities[0].text, "good one", "the old one stays");
+        assert!(Identities::load(Vec::new(), vec![file], 0).is_err());
+        put("good two");
+        assert!(matches!(identities.look(CHECK_MS * 2, false)[..], [Ok(())]));
+        assert_eq!(identities.authorities[0].text, "good two");
+        std::fs::remove_file(path).unwrap();
+    }
+
+    #[test]
     fn new_files_are_taken_when_they_are_good() {
         let folder = std::env::temp_dir().join(format!("trivet-identity-{}", std::process::id()));
         std::fs::create_dir_all(&folder).unwrap();
@@ -259,7 +336,7 @@ mod tests {
         put(&chain, "one");
         put(&key, "one");
         let files = IdentityFiles { chain: chain.clone(), key: key.clone(), check };
-        let mut identities = Identities::load(vec![files.clone()], 0).unwrap();
+        let mut identities = Identities::load(vec![files.clone()], Vec::new(), 0).unwrap();
         assert!(identities.look(CHECK_MS, false).is_empty(), "nothing has changed");
         put(&chain, "two");
         assert!(identities.look(CHECK_MS + 1, false).is_empty(), "not yet");
@@ -272,7 +349,7 @@ mod tests {
         assert_eq!(chain_of(&identities), "two");
         std::fs::remove_file(&key).unwrap();
         assert!(matches!(identities.look(CHECK_MS * 9, false)[..], [Err(IdentityError::Read { .. })]));
-        assert!(matches!(Identities::load(vec![files], 0), Err(IdentityError::Read { .. })));
+        assert!(matches!(Identities::load(vec![files], Vec::new(), 0), Err(IdentityError::Read { .. })));
         std::fs::remove_dir_all(&folder).unwrap();
     }
 }

@@ -16,7 +16,7 @@ use trivet_wire::channel::Channel;
 use trivet_wire::control::{FromEdge, FromWorker, ToEdge, ToWorker, WorkerStart};
 
 use self::reload::{Pending, Trying, Waiting};
-use crate::identity::{Identities, IdentityError, IdentityFiles, TicketKeys};
+use crate::identity::{AuthorityFile, Identities, IdentityError, IdentityFiles, TicketKeys};
 use crate::link::Link;
 use crate::listen::{Bind, Listener};
 use crate::log::{Level, Log, append};
@@ -47,6 +47,8 @@ pub struct EdgeSettings {
     pub logs: Vec<LogTarget>,
     /// The certificates that its sites name by their place.
     pub identities: Vec<IdentityFiles>,
+    /// The files that its sites' rules on clients' certificates name by their place.
+    pub authorities: Vec<AuthorityFile>,
     /// 48 random bytes; else the keys of session tickets are made here, and change.
     pub ticket_key: Option<PathBuf>,
     /// Lines for the start about what the edge serves besides the apps.
@@ -132,6 +134,9 @@ impl ServiceError {
             Self::Identity(IdentityError::Bad { .. }) => {
                 "the certificate file holds the server's certificate and those that lead to its issuer, the key file its key, both as PEM"
             }
+            Self::Identity(IdentityError::BadAuthority { .. }) => {
+                "the file holds the certificates of those who issue clients' certificates, as PEM"
+            }
             Self::Identity(_) => "look at the paths of `--tls-cert` and `--tls-key` and their permissions",
             Self::System(_) => "look at the limits of this container or user (processes, open files)",
         }
@@ -202,7 +207,8 @@ pub fn run(settings: Settings) -> Result<u8, ServiceError> {
     process::adopt_orphans();
     let descriptors = process::raise_descriptor_limit();
     let access_logs = open_access_logs(&settings.edge.logs)?;
-    let identities = Identities::load(settings.edge.identities.clone(), now())?;
+    let identities =
+        Identities::load(settings.edge.identities.clone(), settings.edge.authorities.clone(), now())?;
     let tickets = TicketKeys::new(settings.edge.ticket_key.clone(), now())?;
     let pid_file = settings.pid_file.as_deref().map(PidFile::create).transpose()?;
     let lines = match settings.log.file() {
@@ -909,7 +915,7 @@ pub enum Checked {
 
 /// Loads the certificates, as a start would.
 pub fn check_identities(files: Vec<IdentityFiles>) -> Result<(), ServiceError> {
-    Ok(Identities::load(files, now()).map(drop)?)
+    Ok(Identities::load(files, Vec::new(), now()).map(drop)?)
 }
 
 /// Imports an app in a worker that serves nothing.

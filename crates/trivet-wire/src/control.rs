@@ -153,6 +153,8 @@ pub const TICKET_KEY_SECONDS: u32 = 12 * 60 * 60;
 pub struct Secrets {
     /// By their place in the configuration.
     pub identities: Vec<IdentityText>,
+    /// Certificates of those who issue clients' certificates, PEM, by their place in the configuration.
+    pub authorities: Vec<String>,
     /// The first makes session tickets, all of them read them.
     pub ticket_keys: Vec<TicketKey>,
 }

@@ -33,6 +33,8 @@ pub(crate) use explain::{Question, explain};
 pub(crate) use problem::{Place, Problem, Severity};
 pub(crate) use server::ServerPart;
 
+pub(crate) use tls::expiry_seconds;
+
 use document::Span;
 use section::{Reading, Section};
 
@@ -52,6 +54,8 @@ pub(crate) struct Decided {
     pub(crate) logs: Vec<LogTarget>,
     /// A site names one by its place.
     pub(crate) identities: Vec<Identity>,
+    /// Files with the authorities of clients' certificates; a site names one by its place.
+    pub(crate) authorities: Vec<PathBuf>,
     /// In the order of the edge's apps.
     pub(crate) apps: Vec<AppPart>,
     pub(crate) server: ServerPart,
@@ -188,6 +192,7 @@ fn decide(file: Section<'_>, reading: &mut Reading) -> Decided {
         binds: sites.listeners.into_iter().map(|l| l.bind).collect(),
         logs: sites.logs.into_iter().map(|l| l.target).collect(),
         identities: sites.identities,
+        authorities: sites.authorities,
         apps: parts,
         server,
         warnings: Vec::new(),

@@ -22,6 +22,7 @@ pub(crate) struct Cli {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     Run(Box<Run>),
+    Dev(Box<Dev>),
     Serve(ServeArgs),
     Check(CheckArgs),
     Reload(ReloadArgs),
@@ -238,6 +239,21 @@ pub(crate) struct Run {
     /// How edge and workers exchange requests.
     #[arg(long, hide = true, default_value = "ring")]
     pub(crate) transport: TransportName,
+}
+
+/// Serves a WSGI application at https://localhost:8443 while it is being written.
+///
+/// As `trivet run` with `--reload`, `--access-logfile -`, `--bind 127.0.0.1:8443` and a certificate for localhost, by an
+/// authority that is made for this user at the first time.
+#[derive(Debug, Args)]
+#[command(args_override_self = true, allow_negative_numbers = true)]
+pub(crate) struct Dev {
+    /// Prints the path of the authority's certificate, which browsers can be told to trust, and ends.
+    #[arg(long)]
+    pub(crate) ca: bool,
+
+    #[command(flatten)]
+    pub(crate) run: Run,
 }
 
 /// Shows the workers, the queue and the restarts of a running server.

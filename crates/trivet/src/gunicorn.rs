@@ -39,7 +39,8 @@ const fn value(long: &'static str, verdict: Verdict, text: &'static str) -> Fore
     Foreign { long, short: None, takes: Takes::Value, verdict, text }
 }
 
-const CLIENT_CERTIFICATES: &str = "comes later: client certificates are not asked for yet";
+const CLIENT_CERTIFICATES: &str =
+    "is for `trivet serve`: `client-ca` in the `tls` of a site asks for certificates of clients";
 const TLS: &str = "has no effect: TLS 1.2 and 1.3 with the safe ciphers, nothing else";
 const PROTOCOLS: &str = "HTTP/1.1 and HTTP/2 are both spoken; HTTP/3 comes later";
 const HTTP2: &str = "has no effect: HTTP/2 is spoken within limits that need no choosing";

@@ -2,6 +2,7 @@
 
 mod check;
 mod config;
+mod dev;
 mod failure;
 mod flags;
 mod gunicorn;
@@ -51,7 +52,7 @@ fn edge() -> ExitCode {
 
 /// The whole command line, foreign flags included.
 fn command() -> clap::Command {
-    Cli::command().mut_subcommand("run", gunicorn::recognise)
+    Cli::command().mut_subcommand("run", gunicorn::recognise).mut_subcommand("dev", gunicorn::recognise)
 }
 
 fn dispatch(args: Vec<OsString>) -> Result<ExitCode, Failure> {
@@ -60,6 +61,7 @@ fn dispatch(args: Vec<OsString>) -> Result<ExitCode, Failure> {
     };
     match cli.command {
         Command::Run(flags) => run::run(*flags, warnings),
+        Command::Dev(args) => dev::dev(*args, warnings),
         Command::Serve(args) => serve::serve(args.file.as_deref()),
         Command::Check(args) => check::run(&args),
         Command::Reload(args) => show::reload(&args),
@@ -102,7 +104,7 @@ fn parse(args: Vec<OsString>, earlier: Option<&str>) -> Result<Option<(Cli, Vec<
         cli = both;
     }
     let warnings = match matches.subcommand() {
-        Some(("run", run)) => gunicorn::judge(run)?,
+        Some(("run" | "dev", run)) => gunicorn::judge(run)?,
         _ => Vec::new(),
     };
     Ok(Some((cli, warnings)))

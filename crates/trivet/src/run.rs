@@ -15,7 +15,7 @@ use trivet_edge::config::{
     AccessLog, Action, App, Changes, Config, Listener as EdgeListener, Route, Server, Site, SiteLog, Static,
     ToApp,
 };
-use trivet_edge::tls::Identity;
+use trivet_edge::tls::{Authorities, Identity};
 use trivet_http::h1::Limits;
 use trivet_supervise::identity::IdentityFiles;
 use trivet_supervise::listen::{self, Bind, Listener, Shape};
@@ -126,6 +126,7 @@ pub(crate) fn run(flags: Run, warnings: Vec<String>) -> Result<ExitCode, Failure
             account: rustix::process::geteuid().is_root().then(account::of_edge),
             logs: flags.access_logfile.as_deref().map(log_target).into_iter().collect(),
             identities: identity.into_iter().collect(),
+            authorities: Vec::new(),
             ticket_key: None,
             serves: flags
                 .static_folders
@@ -296,6 +297,11 @@ pub(crate) fn check_identity(chain: &[u8], key: &[u8]) -> Result<(), String> {
     Identity::new(chain, key).map(drop).map_err(|e| e.to_string())
 }
 
+/// Says what is wrong with certificates of those who issue clients' certificates.
+pub(crate) fn check_authorities(pem: &[u8]) -> Result<(), String> {
+    Authorities::new(pem).map(drop).map_err(|e| e.to_string())
+}
+
 /// The files as they are found from where the command was typed.
 fn identity(flags: &Run) -> Option<IdentityFiles> {
     let absolute = |path: &PathBuf| std::path::absolute(path).unwrap_or_else(|_| path.clone());
@@ -351,6 +357,7 @@ fn edge_config(
         listeners: listeners.collect(),
         hosts: Vec::new(),
         identity: flags.tls_cert.is_some().then_some(0),
+        client: None,
         routes: routes(flags, static_folders, last),
         error_pages: BTreeMap::new(),
         response_headers: Changes::default(),
@@ -440,6 +447,7 @@ fn server(flags: &Run, trust: &Trust) -> Server {
             Trust::Nobody => Some(Vec::new()),
         },
         trust_unix: *trust != Trust::Nobody,
+        strict_sni: false,
         log_debug: flags.log_level == LogLevel::Debug,
     }
 }

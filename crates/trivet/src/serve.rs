@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::ExitCode;
 
-use trivet_supervise::identity::IdentityFiles;
+use trivet_supervise::identity::{AuthorityFile, IdentityFiles};
 use trivet_supervise::listen::{self, Bind, ListenError, Listener, Shape};
 use trivet_supervise::log::{Level, Log};
 use trivet_supervise::machine::Policy;
@@ -132,6 +132,11 @@ fn edge_settings(decided: &Decided, listeners: &[&Listener]) -> (EdgeSettings, V
             .identities
             .iter()
             .map(|i| IdentityFiles { chain: i.chain.clone(), key: i.key.clone(), check: run::check_identity })
+            .collect(),
+        authorities: decided
+            .authorities
+            .iter()
+            .map(|path| AuthorityFile { path: path.clone(), check: run::check_authorities })
             .collect(),
         ticket_key: decided.server.ticket_key.clone(),
         serves: config.sites.iter().map(|site| told(site, &names)).collect(),

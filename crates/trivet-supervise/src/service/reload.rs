@@ -129,7 +129,7 @@ impl Service {
 
     /// Everything that can fail, before anything is changed.
     fn prepare(&mut self, next: Next) -> Result<Pending, String> {
-        let prepared = Identities::load(next.edge.identities.clone(), now())
+        let prepared = Identities::load(next.edge.identities.clone(), next.edge.authorities.clone(), now())
             .map_err(ServiceError::from)
             .and_then(|identities| Ok((identities, open_access_logs(&next.edge.logs)?)));
         let (identities, logs) = match prepared {

@@ -126,6 +126,14 @@ pub(crate) static SERVER: Table = Table {
             "A file with at least 48 random bytes, from which TLS session tickets are made, so that clients need no whole handshake after a restart of the whole server, or at another server with the same file. Without it the keys are made at the start and change every 12 hours; with it they are the file's, which is looked at every 12 hours.",
         ),
         key(
+            "strict-sni",
+            Bool,
+            Is("false"),
+            "Refuses TLS handshakes that ask for a name that no site of the address has (`unrecognized_name`). Else they \
+             get the certificate of the site without `hosts`, or of the first one. A client that asks for no name gets \
+             that in any case.",
+        ),
+        key(
             "log-file",
             Path,
             Told("the standard error"),
@@ -400,8 +408,21 @@ pub(crate) static TLS: Table = Table {
             "The certificate, PEM: the server's own first, then those that lead to its issuer.",
         ),
         key("key", Path, Required, "Its private key, PEM. Only the supervisor reads it."),
+        key(
+            "client-ca",
+            Path,
+            Nothing,
+            "Asks clients for a certificate that was issued by one of these authorities (PEM), and tells apps about it \
+             by `SSL_CLIENT_VERIFY` and further keys of `environ`. The site may then have no address without TLS.",
+        ),
+        key(
+            "client",
+            Choice(&["required", "optional"]),
+            Is("required"),
+            "With `client-ca`: whether there is a connection without a certificate. A wrong one is refused in any case.",
+        ),
     ],
-    later: &[("client-ca", "certificates of clients come with a later version")],
+    later: &[],
 };
 
 pub(crate) static HSTS: Table = Table {

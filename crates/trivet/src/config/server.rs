@@ -104,6 +104,7 @@ fn edge_server(section: Section<'_>, trust: &Trust, log_debug: bool) -> edge::Se
             Trust::Nobody => Some(Vec::new()),
         },
         trust_unix: *trust != Trust::Nobody,
+        strict_sni: section.flag("strict-sni"),
         log_debug,
     }
 }

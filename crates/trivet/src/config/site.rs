@@ -1,7 +1,7 @@
 //! `[site.NAME]`: hosts that are served alike.
 
 use std::collections::{BTreeMap, HashSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use trivet_http::media;
 use trivet_http::rule::PathRule;
@@ -31,6 +31,8 @@ pub(crate) struct Sites {
     pub(crate) listeners: Vec<Listener>,
     pub(crate) logs: Vec<Log>,
     pub(crate) identities: Vec<Identity>,
+    /// Files with the authorities of clients' certificates.
+    pub(crate) authorities: Vec<PathBuf>,
     pub(crate) all: Vec<edge::Site>,
     /// Where each site is named, and each of its hosts.
     spans: Vec<(Span, Vec<Span>)>,
@@ -73,6 +75,7 @@ fn read(
     let listens = listens_of(section, reading);
     let has = |what: Speaks| listens.iter().any(|(_, speaks, _)| *speaks == what);
     let identity = section.sub("tls").and_then(|tls| tls::read(tls, &hosts, &mut all.identities, reading));
+    let client = section.sub("tls").and_then(|tls| tls::client(tls, &mut all.authorities, reading));
     if let Some((.., span)) = listens.iter().find(|(_, speaks, _)| *speaks == Speaks::Https)
         && !section.has("tls")
     {
@@ -95,6 +98,18 @@ fn read(
             named("to-https"),
             "`to-https` has nowhere to send to: the site has no `https://` address",
             hint,
+        );
+    }
+    let open = |speaks: Speaks| speaks == Speaks::Inherited || speaks == Speaks::Http && !to_https;
+    if client.is_some()
+        && let Some((.., span)) = listens.iter().find(|(_, speaks, _)| open(*speaks))
+    {
+        let message =
+            format!("the site `{name}` asks for certificates of clients, which nobody can show here");
+        reading.error(
+            span,
+            message,
+            "leave this address out, or `client-ca`; `to-https` sends `http://` to `https://`",
         );
     }
     let secure = fields::hsts(section, reading);
@@ -163,6 +178,7 @@ fn read(
             listeners: plain,
             hosts: hosts.clone(),
             identity: None,
+            client: None,
             routes: open,
             error_pages: error_pages.clone(),
             response_headers: of_none.response_headers.clone(),
@@ -176,6 +192,7 @@ fn read(
         listeners: main,
         hosts,
         identity,
+        client,
         routes: routes.into_iter().map(|r| r.route).collect(),
         error_pages,
         response_headers: of_none.response_headers,

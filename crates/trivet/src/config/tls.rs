@@ -1,16 +1,17 @@
 //! Certificates of sites: whether they can be used, for these hosts and today.
 
+use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use rustls::client::verify_server_name;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::server::ParsedCertificate;
-use trivet_edge::tls::Identity as EdgeIdentity;
+use trivet_edge::tls::{Authorities, Identity as EdgeIdentity};
 
-use super::Identity;
 use super::document::Span;
 use super::section::{Reading, Section};
+use super::{Identity, edge};
 
 const FILE_BYTES_MAX: u64 = 1 << 20;
 const DAY_SECONDS: i64 = 86_400;
@@ -45,6 +46,35 @@ pub(crate) fn read(
     Some(all.len() - 1)
 }
 
+/// Which certificates the site asks clients for.
+pub(crate) fn client(
+    section: Section<'_>,
+    all: &mut Vec<PathBuf>,
+    reading: &mut Reading,
+) -> Option<edge::ClientRule> {
+    let Some((text, span)) = section.text("client-ca") else {
+        if let Some(entry) = section.entry("client") {
+            let hint =
+                "add `client-ca`, the certificates of those who issue the clients' ones, or leave it out";
+            reading.error(&entry.name_span, "`client` has no effect without `client-ca`", hint);
+        }
+        return None;
+    };
+    let path = reading.absolute(text);
+    let pem = reading.read(span, "the certificates", &path, FILE_BYTES_MAX)?;
+    if let Err(error) = Authorities::new(&pem) {
+        let hint = "`client-ca` names the certificates of those who issue the clients' ones, as PEM";
+        reading.error(span, error.to_string(), hint);
+        return None;
+    }
+    let place = all.iter().position(|known| *known == path).unwrap_or(all.len());
+    if place == all.len() {
+        all.push(path.clone());
+    }
+    let required = section.word("client") != "optional";
+    Some(edge::ClientRule { authorities: path.display().to_string(), place, required })
+}
+
 /// Warns of what browsers will refuse.
 fn judge(chain: &[u8], hosts: &[String], span: &Span, reading: &mut Reading) {
     let Some(Ok(first)) = CertificateDer::pem_slice_iter(chain).next() else { return };
@@ -69,6 +99,11 @@ fn judge(chain: &[u8], hosts: &[String], span: &Span, reading: &mut Reading) {
             reading.warn(span, message, "look at this machine's clock");
         }
     }
+}
+
+/// When a certificate runs out, since 1970.
+pub(crate) fn expiry_seconds(certificate: &[u8]) -> Option<i64> {
+    validity(certificate).map(|(_, until)| until.seconds)
 }
 
 #[derive(Debug, PartialEq, Eq)]

@@ -635,6 +635,67 @@ tls = { cert = "cert.pem", key = "cert.key" }
 "#,
     ),
     (
+        "a rule on clients' certificates without authorities",
+        r#"[app.shop]
+wsgi = "shop:app"
+[site.main]
+listen = ["https://0.0.0.0:443"]
+hosts = ["shop.example"]
+tls = { cert = "cert.pem", key = "cert.key", client = "optional" }
+"#,
+    ),
+    (
+        "authorities of clients that are not there",
+        r#"[app.shop]
+wsgi = "shop:app"
+[site.main]
+listen = ["https://0.0.0.0:443"]
+hosts = ["shop.example"]
+tls = { cert = "cert.pem", key = "cert.key", client-ca = "no-ca.pem" }
+"#,
+    ),
+    (
+        "authorities of clients that are none",
+        r#"[app.shop]
+wsgi = "shop:app"
+[site.main]
+listen = ["https://0.0.0.0:443"]
+hosts = ["shop.example"]
+tls = { cert = "cert.pem", key = "cert.key", client-ca = "page.html" }
+"#,
+    ),
+    (
+        "a word for clients' certificates that there is not",
+        r#"[app.shop]
+wsgi = "shop:app"
+[site.main]
+listen = ["https://0.0.0.0:443"]
+hosts = ["shop.example"]
+tls = { cert = "cert.pem", key = "cert.key", client-ca = "cert.pem", client = "maybe" }
+"#,
+    ),
+    (
+        "certificates of clients where there is no TLS",
+        r#"[app.shop]
+wsgi = "shop:app"
+[site.main]
+listen = ["https://0.0.0.0:443", "http://0.0.0.0:80"]
+to-https = false
+hosts = ["shop.example"]
+tls = { cert = "cert.pem", key = "cert.key", client-ca = "cert.pem" }
+"#,
+    ),
+    (
+        "certificates of clients behind a proxy",
+        r#"[app.shop]
+wsgi = "shop:app"
+[site.main]
+listen = ["https://0.0.0.0:443", "unix:shop.sock"]
+hosts = ["shop.example"]
+tls = { cert = "cert.pem", key = "cert.key", client-ca = "cert.pem" }
+"#,
+    ),
+    (
         "a certificate that is not there",
         r#"[app.shop]
 wsgi = "shop:app"
