@@ -119,6 +119,7 @@ impl Edge {
             field_bytes_max: server.field_bytes_max,
         };
         self.net.server = server.clone();
+        self.net.spools.set_dir(&server.spool_dir);
         self.listen(&config.listeners, sockets, hosts, acceptors);
         self.config = config;
         drop((sites, log_list));
@@ -155,7 +156,7 @@ impl Edge {
                 continue;
             }
             // What the kernel has accepted for us is ours to serve.
-            self.accept(slot);
+            self.accept_all(slot);
             if let Some(socket) = self.net.listeners[slot].socket.take() {
                 let _ = epoll::delete(&self.net.epoll, &socket);
             }
@@ -182,6 +183,25 @@ impl Edge {
                 None => self.net.listeners.push(new),
             }
             self.watch_listener(slot, true);
+        }
+    }
+
+    /// Lets go of what is kept for listeners that are no more, once their last connection has ended: an app that only
+    /// they led to can then be forgotten.
+    pub(crate) fn forget_listeners(&mut self) {
+        let net = &mut self.net;
+        let mut some = false;
+        for slot in 0..net.listeners.len() {
+            let open = &net.listeners[slot];
+            let used =
+                || net.connections.keys().any(|k| net.connections.get(k).is_some_and(|c| c.listener == slot));
+            if open.socket.is_none() && !open.hosts.is_empty() && !net.draining && !used() {
+                net.listeners[slot].hosts = Rc::default();
+                some = true;
+            }
+        }
+        if some {
+            net.files.sweep();
         }
     }
 

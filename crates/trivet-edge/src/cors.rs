@@ -51,13 +51,15 @@ pub(crate) fn is_ours(name: &[u8]) -> bool {
 /// What says who may read the answer. `origin`: of the script that may.
 pub(crate) fn fields(cors: &Cors, origin: Option<&[u8]>) -> Vec<(&'static [u8], Vec<u8>)> {
     let mut fields: Vec<(&'static [u8], Vec<u8>)> = Vec::new();
-    // Without credentials all may read what is the same for all.
+    // Without credentials all may read what is the same for all, and is so for whoever asks.
     let for_all = cors.origins.iter().any(|o| o == "*") && !cors.credentials;
-    if !for_all {
+    if for_all {
+        fields.push((b"Access-Control-Allow-Origin", b"*".to_vec()));
+    } else {
         fields.push((b"Vary", b"Origin".to_vec()));
+        let Some(origin) = origin else { return fields };
+        fields.push((b"Access-Control-Allow-Origin", origin.to_vec()));
     }
-    let Some(origin) = origin else { return fields };
-    fields.push((b"Access-Control-Allow-Origin", if for_all { b"*".to_vec() } else { origin.to_vec() }));
     if cors.credentials {
         fields.push((b"Access-Control-Allow-Credentials", b"true".to_vec()));
     }

@@ -40,8 +40,8 @@ pub(crate) fn find<'a>(
     let mut going = Going { found: None, path: None, rest_at: 0, unclear: false };
     let Some(c) = edge.net.connections.get(key) else { return going };
     let hosts = &edge.net.listeners[c.listener].hosts;
-    let (host, _) = address::host_and_port(head.authority.of(buf));
-    let Some(site) = hosts.site(host) else { return going };
+    let host = || address::host_and_port(head.authority.of(buf)).0;
+    let Some(site) = hosts.only().or_else(|| hosts.site(host())) else { return going };
     // What the client has shown, or was not asked for, was for the site that its connection asked for.
     if site.client.as_ref() != c.shown.as_ref().map(|shown| &shown.rule) {
         return going;
@@ -64,12 +64,14 @@ pub(crate) fn find<'a>(
         // A letter to some and a separator to others: it goes on only where that makes no difference.
         let as_letters = site.find(&path::loose(raw, false), buf, head, false);
         let as_slashes = site.find(&path::loose(raw, true), buf, head, false);
-        going.unclear = match (&as_letters, &as_slashes) {
-            (Found::Route(a, _), Found::Route(b, _)) => {
-                !Rc::ptr_eq(a, b) || a.action.without_path().is_none()
-            }
-            (a, b) => matches!(a, Found::Route(..)) || matches!(b, Found::Route(..)),
-        };
+        // What resolves to another path for some reader is nobody's honest spelling.
+        going.unclear = path::is_dotted(raw)
+            || match (&as_letters, &as_slashes) {
+                (Found::Route(a, _), Found::Route(b, _)) => {
+                    !Rc::ptr_eq(a, b) || a.action.without_path().is_none()
+                }
+                (a, b) => matches!(a, Found::Route(..)) || matches!(b, Found::Route(..)),
+            };
         going.found = Some(as_letters);
         return going;
     };

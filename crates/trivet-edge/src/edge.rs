@@ -626,7 +626,7 @@ impl Edge {
                 self.net.free_exchange(xkey);
                 continue;
             };
-            if x.answered && x.squeeze.is_some() {
+            if x.answered && x.squeeze.as_ref().is_some_and(|s| s.has_all()) {
                 continue;
             }
             let again = match lost {
@@ -679,7 +679,7 @@ impl Edge {
             x.place = Place::Here;
             if x.connection.is_none() {
                 self.net.free_exchange(xkey);
-            } else if x.answered && x.squeeze.is_some() {
+            } else if x.answered && x.squeeze.as_ref().is_some_and(|s| s.has_all()) {
                 // The rest of it needs no worker.
             } else if lost == Lost::Unstarted && !x.head_sent {
                 self.pools.of(seat).requeue(xkey, turn, &mut self.net.exchanges);
@@ -753,6 +753,7 @@ impl Edge {
     /// Every quarter of a second, while anything is under way.
     fn tick(&mut self) {
         self.next_tick_ms = self.net.now_ms + TICK_MS;
+        self.forget_listeners();
         for app in 0..self.pools.list.len() {
             self.pools.list[app].pool.tick();
             while let Some(xkey) = self.pools.list[app].pool.expired(self.net.now_ns) {
@@ -856,6 +857,7 @@ impl Edge {
             return Err(io::Error::other("its app is not configured"));
         };
         let index = self.pools.list[slot].pool.join(worker, pid, slots, channel)?;
+        self.pools.list[slot].is_new = false;
         let seat = Seat::new(slot as u16, index);
         let Some(w) = self.pools.list[slot].pool.worker(index) else { return Ok(()) };
         let data = |tag: u64| epoll::EventData::new_u64(tag << TAG_BITS | u64::from(seat.token()));
@@ -877,7 +879,7 @@ impl Edge {
         }
         // What the kernel has accepted for us is ours to serve.
         for index in 0..self.net.listeners.len() {
-            self.accept(index);
+            self.accept_all(index);
         }
         self.net.draining = true;
         for listener in &mut self.net.listeners {

@@ -93,7 +93,9 @@ impl Representation {
             *lines = lines.split_inclusive(|b| *b == b'\n').filter(kept).collect::<Vec<_>>().concat();
         }
         for (name, value) in fields {
-            other.describing.extend_from_slice(&[name, &b": "[..], value, b"\r\n"].concat());
+            let of_content = name.get(..8).is_some_and(|start| start.eq_ignore_ascii_case(b"content-"));
+            let lines = if of_content { &mut other.describing } else { &mut other.validators };
+            lines.extend_from_slice(&[name, &b": "[..], value, b"\r\n"].concat());
         }
         Rc::new(other)
     }
@@ -383,9 +385,9 @@ impl Files {
     }
 
     /// Whether a form of the file has been asked for.
-    pub(crate) fn was_tried(&self, slot: usize, plain: &Representation, coding: Coding) -> bool {
+    pub(crate) fn was_tried(&self, slot: usize, plain: &Rc<Representation>, coding: Coding) -> bool {
         let entry = self.index[slot].get(&plain.path).map(|&at| &self.entries[at]);
-        entry.is_none_or(|e| e.tried[coding as usize])
+        entry.is_none_or(|e| e.tried[coding as usize] || !Rc::ptr_eq(&e.plain, plain))
     }
 
     /// A form has been made, or could not be.

@@ -204,9 +204,10 @@ impl Net {
 
     /// From now on the connection speaks HTTP/2.
     pub(crate) fn begin_session(&mut self, key: u32) {
-        let session = Session::new(self.server.head_bytes_max, self.now_ms);
+        let mut session = Session::new(self.server.head_bytes_max, self.now_ms);
         let deadline = self.now_ms + self.server.head_ms;
         let Some(c) = self.connections.get_mut(key) else { return };
+        session.parting = c.close;
         c.session = Some(Box::new(session));
         c.phase = Phase::Frames;
         c.deadline_ms = deadline;

@@ -58,6 +58,14 @@ impl Net {
             .collect();
         let found = wanted(r).and_then(|wanted| self.find_internal(&about, &wanted));
         let wishes = self.wishes_of(xkey);
+        // What is still to come of the request nobody reads, and who waits to be asked for it is not asked.
+        let owes = self.exchanges.table.get(xkey).is_some_and(|x| x.owes_continue);
+        let key = self.exchanges.table.get(xkey).and_then(|x| x.connection);
+        if let Some(c) = key.and_then(|key| self.connections.get_mut(key))
+            && (owes || !c.body.is_none())
+        {
+            c.close = true;
+        }
         match (found, wishes) {
             (Some((slot, plain, coded)), Some(fields)) => {
                 let plain = plain.with_fields(&kept);
@@ -117,6 +125,10 @@ impl Net {
     /// The request's fields that say which part of a file in which form is wanted.
     fn wishes_of(&self, xkey: u32) -> Option<Vec<(Vec<u8>, Vec<u8>)>> {
         let request = self.exchanges.table.get(xkey)?.request()?;
+        // RFC 9110 §13.1, §14.2: for these methods they mean something here.
+        if !matches!(request.head.method, b"GET" | b"HEAD") {
+            return Some(Vec::new());
+        }
         Some(request.fields().map(|(name, value)| (name.to_vec(), value.to_vec())).collect())
     }
 }

@@ -52,6 +52,17 @@ fn local_address(socket: &OwnedFd) -> Option<SocketAddr> {
 }
 
 impl Edge {
+    /// Takes everything that waits at a listener which is about to go.
+    pub(crate) fn accept_all(&mut self, index: usize) {
+        loop {
+            let before = self.net.connections.len();
+            self.accept(index);
+            if self.net.connections.len() < before + ACCEPT_BATCH {
+                return;
+            }
+        }
+    }
+
     /// Takes what waits at a listener.
     pub(crate) fn accept(&mut self, index: usize) {
         for _ in 0..ACCEPT_BATCH {

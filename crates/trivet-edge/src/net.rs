@@ -241,15 +241,12 @@ impl Net {
         if x.status == 0 {
             x.status = status;
         }
-        let listener = x.connection.and_then(|key| self.connections.get(key)).map(|c| c.listener);
-        let about = match x.about() {
-            Some(about) => about,
-            // It was refused before anybody knew whose it was.
-            None => match listener.and_then(|l| self.listeners[l].hosts.all_others()) {
-                Some(site) => &site.about,
-                None => return,
-            },
+        // What was refused before anybody knew whose it was belongs to the site of all other hosts.
+        let all_others = || {
+            let c = self.connections.get(x.connection?)?;
+            Some(&self.listeners[c.listener].hosts.all_others()?.about)
         };
+        let Some(about) = x.about().or_else(all_others) else { return };
         if let Some(log) = &about.log
             && about.logs(x.status)
             && !x.route.as_ref().is_some_and(|r| r.quiet)
@@ -262,8 +259,11 @@ impl Net {
         let Some(x) = self.exchanges.table.remove(xkey) else { return };
         self.inline_bytes -= x.inline_bytes;
         // One that is away is counted when it comes back.
-        if x.squeeze.is_some_and(|s| s.is_home()) {
-            self.compressors.ended();
+        if let Some(squeeze) = x.squeeze {
+            self.buffered_bytes -= squeeze.held_bytes();
+            if squeeze.is_home() {
+                self.compressors.ended();
+            }
         }
         if let Some(spool) = x.out.spool {
             self.spools.put(spool, x.out.body_bytes);
@@ -277,7 +277,7 @@ impl Net {
         x.place = Place::Here;
         if x.connection.is_none() {
             self.free_exchange(xkey);
-        } else if x.answered && x.squeeze.is_some() {
+        } else if x.answered && x.squeeze.as_ref().is_some_and(|s| s.has_all()) {
             // The rest of it needs no worker.
         } else if x.head_sent {
             self.on_abort(xkey);

@@ -277,8 +277,10 @@ fn frame(
         _ => (head.path_and_query.of(buf), head.target.of(buf)),
     };
     let edited;
+    // What was decided by the canonical path shall not be undone by another reader's idea of the dots in it.
+    let dotted = going.path.is_some() && path::is_dotted(uri::split_query(target).0);
     if let (Some(to), Some(path)) = (to_app, going.path)
-        && (to.rewrite.is_some() || !to.mount.is_empty())
+        && (dotted || to.rewrite.is_some() || !to.mount.is_empty())
     {
         let (raw, query) = uri::split_query(target);
         let mut text = Vec::new();
@@ -350,9 +352,11 @@ fn frame(
         };
         let kept = edit.is_none_or(|edit| edit.passes(f.name.of(buf), &mut given));
         if pass && kept && !head.hop(i) {
-            if compress && f.name.of(buf).eq_ignore_ascii_case(b"if-none-match") {
+            let name = f.name.of(buf);
+            let none = compress && name.eq_ignore_ascii_case(b"if-none-match");
+            if none || compress && name.eq_ignore_ascii_case(b"if-match") {
                 let (tags, coding) = squeeze::plain_tags(f.value.of(buf));
-                known_coding = coding;
+                known_coding = coding.filter(|_| none);
                 w.field(f.name.of(buf), &tags);
                 continue;
             }
@@ -426,7 +430,7 @@ fn app(edge: &mut Edge, r: &Request<'_>, to: &ToApp) -> Result<usize, (u16, &'st
     // Streams are cheap to open: they get a file when they have sent what needs one.
     let spooled = length.is_some_and(|n| n > INLINE_BODY_BYTES_MAX as u64) && c.stream.is_none();
     if spooled || net.inline_bytes > INLINE_SUM_BYTES_MAX {
-        match net.spools.take() {
+        match net.spools.take(to.app.config.id) {
             Ok(spool) => {
                 x.out.spool = Some(spool);
                 x.out.body_flags = flag::BODY_SPOOLED;

@@ -40,6 +40,8 @@ pub(crate) struct AppPool {
     place: Rc<()>,
     /// The configuration does not have the app any more.
     pub(crate) removed: bool,
+    /// It came with a reload, and none of its workers is there yet: nobody is told that the others do not serve.
+    pub(crate) is_new: bool,
     /// Workers to be retired once nobody can send a request any more.
     pub(crate) retiring: Vec<u32>,
 }
@@ -53,13 +55,14 @@ impl AppPool {
             pool: Pool::new(limits(app), transport, generation),
             place: Rc::new(()),
             removed: false,
+            is_new: false,
             retiring: Vec::new(),
         }
     }
 
     /// Whether a request can be served now or soon.
     pub(crate) fn serves(&self) -> bool {
-        self.removed || self.pool.workers().any(|w| w.accepting && w.slots > 0)
+        self.removed || self.is_new || self.pool.workers().any(|w| w.accepting && w.slots > 0)
     }
 
     /// Whether nobody can send it a request any more.
@@ -100,6 +103,7 @@ pub(crate) fn take_apps(
     transport: Transport,
     generation: u32,
 ) -> Vec<Rc<AppRef>> {
+    let first = pools.is_empty();
     for pool in pools.iter_mut() {
         pool.removed = !apps.iter().any(|a| a.id == pool.id);
     }
@@ -107,7 +111,8 @@ pub(crate) fn take_apps(
     for app in apps {
         let known = pools.iter().position(|p| p.id == app.id);
         let slot = known.unwrap_or_else(|| {
-            let new = AppPool::new(app, transport, generation);
+            let mut new = AppPool::new(app, transport, generation);
+            new.is_new = !first;
             let free = pools.iter().position(|p| p.is_forgotten() && p.pool.workers().next().is_none());
             let slot = free.unwrap_or(pools.len());
             match pools.get_mut(slot) {

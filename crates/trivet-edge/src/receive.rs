@@ -412,7 +412,8 @@ impl Edge {
             net.inline_bytes += data.len();
             return Ok(());
         }
-        let spool = net.spools.take()?;
+        let owner = x.route.as_ref().and_then(|r| r.action.app()).map_or(0, |to| to.app.config.id);
+        let spool = net.spools.take(owner)?;
         let head = x.out.frame.len() - x.inline_bytes;
         spool::write_all(&spool, &x.out.frame[head..], 0)?;
         spool::write_all(&spool, data, before)?;

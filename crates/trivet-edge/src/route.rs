@@ -238,12 +238,14 @@ impl Hosts {
         self.wild.sort_by_key(|(suffix, _)| std::cmp::Reverse(suffix.len()));
     }
 
-    /// The site of a host as it stands in the request, without its port.
+    /// The site, where no host has to be looked at for it.
     #[inline]
+    pub(crate) fn only(&self) -> Option<&Rc<Site>> {
+        self.default.as_ref().filter(|_| self.exact.is_empty() && self.wild.is_empty())
+    }
+
+    /// The site of a host as it stands in the request, without its port.
     pub(crate) fn site(&self, host: &[u8]) -> Option<&Rc<Site>> {
-        if self.exact.is_empty() && self.wild.is_empty() {
-            return self.default.as_ref();
-        }
         self.named(host).or(self.default.as_ref())
     }
 
@@ -259,6 +261,10 @@ impl Hosts {
                 self.wild.iter().find(|(suffix, _)| lower.len() > suffix.len() && lower.ends_with(suffix))?;
             Some(site)
         })
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.exact.is_empty() && self.wild.is_empty() && self.default.is_none()
     }
 
     /// The site of what names no host that is known.
@@ -324,7 +330,7 @@ impl Site {
     pub(crate) fn find(self: &Rc<Self>, path: &str, buf: &[u8], head: &Head, internal: bool) -> Found {
         let method = head.method.of(buf);
         // A preflight is for the route of the method that it asks about.
-        let asked = if self.has_cors && method == b"OPTIONS" {
+        let asked = if self.has_cors && method == b"OPTIONS" && value_of(buf, head, b"origin").is_some() {
             value_of(buf, head, b"access-control-request-method")
         } else {
             None

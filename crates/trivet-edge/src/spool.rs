@@ -30,8 +30,19 @@ impl Spools {
         Self { dir: PathBuf::from(dir), idle: Vec::new(), kept_bytes: 0, next_id: 1, free_ids: Vec::new() }
     }
 
-    pub(crate) fn take(&mut self) -> io::Result<Spool> {
-        if let Some(spool) = self.idle.pop() {
+    /// From now on, where new files are made.
+    pub(crate) fn set_dir(&mut self, dir: &str) {
+        if self.dir.as_os_str() != dir {
+            self.dir = PathBuf::from(dir);
+            self.idle.clear();
+            self.kept_bytes = 0;
+        }
+    }
+
+    /// A file for a body of this app's.
+    pub(crate) fn take(&mut self, owner: u32) -> io::Result<Spool> {
+        if let Some(at) = self.idle.iter().rposition(|spool| spool.owner == owner) {
+            let spool = self.idle.swap_remove(at);
             self.kept_bytes -= spool.kept_bytes;
             return Ok(spool);
         }
@@ -40,7 +51,7 @@ impl Spools {
             self.next_id += 1;
             self.next_id - 1
         });
-        Ok(Spool { file, id, known_to: Vec::new(), kept_bytes: 0 })
+        Ok(Spool { file, id, owner, known_to: Vec::new(), kept_bytes: 0 })
     }
 
     /// The file has no name from the start where the file system can do that; elsewhere it loses it at once.
@@ -104,11 +115,12 @@ mod tests {
     #[test]
     fn a_file_is_used_again_and_a_large_one_is_emptied_first() {
         let mut spools = Spools::new(&std::env::temp_dir().to_string_lossy());
-        let spool = spools.take().unwrap();
+        let spool = spools.take(1).unwrap();
         let id = spool.id;
         write_all(&spool, &[7; 4096], 0).unwrap();
         spools.put(spool, KEPT_BYTES_MAX + 1);
-        let again = spools.take().unwrap();
+        assert_ne!(spools.take(2).unwrap().id, id, "another app's body stands in another file");
+        let again = spools.take(1).unwrap();
         assert_eq!(again.id, id);
         assert_eq!(rustix::fs::fstat(&again.file).unwrap().st_size, 0);
     }

@@ -29,6 +29,8 @@ pub(crate) struct Squeeze {
     file: Option<(OwnedFd, u64, u64)>,
     /// The app has given everything.
     ended: bool,
+    /// It has given something, after a head that was good.
+    begun: bool,
 }
 
 impl Squeeze {
@@ -41,7 +43,13 @@ impl Squeeze {
             left: (declared != UNKNOWN).then_some(declared),
             file: None,
             ended: false,
+            begun: false,
         }
+    }
+
+    /// Whether the rest of the answer comes without the worker.
+    pub(crate) fn has_all(&self) -> bool {
+        self.begun && self.ended
     }
 
     /// Whether its encoder is not away.
@@ -152,6 +160,8 @@ impl Net {
         }
         squeeze.waiting.extend_from_slice(&payload[..take]);
         squeeze.ended |= end;
+        squeeze.begun = true;
+        self.buffered_bytes += take;
         self.squeeze_on(xkey);
     }
 
@@ -166,6 +176,7 @@ impl Net {
         }
         squeeze.file = Some((file, offset, length));
         squeeze.ended |= end;
+        squeeze.begun = true;
         self.squeeze_on(xkey);
     }
 
@@ -187,8 +198,10 @@ impl Net {
             let got = read_at(file, &mut squeeze.waiting, *offset).unwrap_or(0);
             if got < squeeze.waiting.len() {
                 // The file is shorter than it was: never pad, never pretend.
+                squeeze.waiting.clear();
                 return self.on_abort(xkey);
             }
+            self.buffered_bytes += got;
             *offset += got as u64;
             *left -= got as u64;
             if *left == 0 {
@@ -220,7 +233,7 @@ impl Net {
             self.compressors.ended();
             return;
         };
-        squeeze.away_bytes = 0;
+        self.buffered_bytes -= std::mem::take(&mut squeeze.away_bytes);
         squeeze.encoder = encoder;
         let short = squeeze.left.is_some_and(|left| left > 0);
         let Some(x) = self.exchanges.table.get_mut(xkey) else { return };

@@ -58,6 +58,16 @@ pub fn canonical(raw: &[u8], out: &mut String) -> Result<(), BadPath> {
     }
 }
 
+/// Whether some reader may find a dot segment in a raw path, by whatever separators.
+pub fn is_dotted(raw: &[u8]) -> bool {
+    if memchr::memchr2(b'.', b'%', raw).is_none() {
+        return false;
+    }
+    let mut decoded = Vec::new();
+    let _ = uri::percent_decode(raw, BadEscape::Keep, &mut decoded);
+    decoded.split(|b| matches!(b, b'/' | b'\\')).any(|part| matches!(part, b"." | b".."))
+}
+
 /// A form of a path that has no canonical one, to tell which rules it could be meant for: what is no text is replaced,
 /// a bad escape stands for itself, and encoded slashes and backslashes are slashes, or letters like others.
 pub fn loose(raw: &[u8], slashes: bool) -> String {
@@ -180,6 +190,16 @@ mod tests {
         let mut kept = "kept".to_owned();
         assert!(canonical(b"/%ff", &mut kept).is_err());
         assert_eq!(kept, "kept", "nothing half done stays");
+    }
+
+    #[test]
+    fn dot_segments_are_found_by_all_separators() {
+        for raw in ["/a/../b", "/.", "/a%2f..%2fb", "/a%5C%2e%2E%5cb", "/a\\.", "/%2e/x"] {
+            assert!(is_dotted(raw.as_bytes()), "{raw}");
+        }
+        for raw in ["/a/b", "/a..b/.c", "/...", "/a%2fb", "/..;/x"] {
+            assert!(!is_dotted(raw.as_bytes()), "{raw}");
+        }
     }
 
     #[test]

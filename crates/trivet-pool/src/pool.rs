@@ -35,6 +35,8 @@ pub struct Limits {
 pub struct Spool {
     pub file: OwnedFd,
     pub id: u32,
+    /// The app whose workers may have the descriptor: nobody else's bodies ever stand in it.
+    pub owner: u32,
     /// Workers that have the descriptor already.
     pub known_to: Vec<u32>,
     /// How long the file has become: what it holds of the disk between requests.

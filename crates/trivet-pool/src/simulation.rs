@@ -87,7 +87,7 @@ impl Book {
         let mut out = Outgoing { frame, ..Outgoing::default() };
         if random.one_in(20) {
             let (file, _) = rustix::pipe::pipe().expect("a descriptor of any kind");
-            out.spool = Some(Spool { file, id: key, known_to: Vec::new(), kept_bytes: 0 });
+            out.spool = Some(Spool { file, id: key, owner: 0, known_to: Vec::new(), kept_bytes: 0 });
             out.body_flags = flag::BODY_SPOOLED;
         }
         self.out.push(out);

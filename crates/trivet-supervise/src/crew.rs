@@ -99,7 +99,7 @@ pub(crate) struct Crew {
     /// Nothing starts before a file changes or a reload is asked for.
     pub(crate) parked: bool,
     pub(crate) reloading: bool,
-    reload_pending: bool,
+    pub(crate) reload_pending: bool,
     pub(crate) restarts: u64,
     last_death: Option<(bool, End)>,
     same_deaths: u32,

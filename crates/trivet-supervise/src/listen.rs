@@ -146,6 +146,8 @@ pub struct Listener {
     /// As shown to people: a URL.
     pub name: String,
     pub unix: bool,
+    /// It is bound and does not listen yet; how many connections may wait when it does.
+    later: Option<u32>,
     /// The file to remove at the end, if it is still the one made here: path, device, inode.
     made: Option<(PathBuf, u64, u64)>,
 }
@@ -164,6 +166,25 @@ impl Listener {
             let _ = std::fs::remove_file(path);
         }
     }
+}
+
+/// Lets new sockets listen that were bound beside some that will go; `binds`: all that are wanted.
+pub fn begin(new: &[Listener], there: &[&Listener], binds: &[&Bind]) -> io::Result<()> {
+    let leaving = || there.iter().filter(|l| !l.unix && !binds.contains(&&l.bind));
+    let set = |on| {
+        for listener in leaving() {
+            // Where it is refused, so is what follows.
+            let _ = sockopt::set_socket_reuseport(&listener.fd, on);
+        }
+    };
+    set(true);
+    let begun = new.iter().try_for_each(|l| {
+        let Some(backlog) = l.later else { return Ok(()) };
+        rustix::net::listen(&l.fd, backlog as i32)?;
+        sockopt::set_socket_reuseport(&l.fd, false)
+    });
+    set(false);
+    Ok(begun?)
 }
 
 /// What shapes the sockets.
@@ -271,17 +292,18 @@ fn tcp(
     if address.ip() == IpAddr::V6(Ipv6Addr::UNSPECIFIED) && v4_too {
         sockopt::set_ipv6_v6only(&fd, true).map_err(failed)?;
     }
-    // Only for this moment, and only beside sockets of our own that allow it: nobody else shall share a port with us.
+    // For this moment, beside sockets of our own that allow it: others still find the port in use.
     if beside {
         sockopt::set_socket_reuseport(&fd, true).map_err(failed)?;
     }
     rustix::net::bind(&fd, &address).map_err(failed)?;
-    rustix::net::listen(&fd, shape.backlog as i32).map_err(failed)?;
-    if beside {
-        sockopt::set_socket_reuseport(&fd, false).map_err(failed)?;
+    // Beside another it would take the connections that are still that one's: it begins when they change places.
+    let later = beside.then_some(shape.backlog);
+    if !beside {
+        rustix::net::listen(&fd, shape.backlog as i32).map_err(failed)?;
     }
     let name = url_of(&fd).unwrap_or_else(|| format!("http://{bind}"));
-    Ok(Listener { fd, bind: bind.clone(), name, unix: false, made: None })
+    Ok(Listener { fd, bind: bind.clone(), name, unix: false, later, made: None })
 }
 
 fn unix(bind: &Bind, path: &Path, shape: Shape<'_>) -> Result<Listener, ListenError> {
@@ -321,6 +343,7 @@ fn unix(bind: &Bind, path: &Path, shape: Shape<'_>) -> Result<Listener, ListenEr
         bind: bind.clone(),
         name: name.clone(),
         unix: true,
+        later: None,
         made: Some((path.to_owned(), meta.dev(), meta.ino())),
     };
     let owned = match shape.owner {
@@ -351,7 +374,7 @@ fn inherited(number: i32) -> Result<Listener, ListenError> {
     rustix::fs::fcntl_setfl(&fd, flags | rustix::fs::OFlags::NONBLOCK).map_err(|e| not(e.into()))?;
     let unix = sockopt::socket_domain(&fd) == Ok(AddressFamily::UNIX);
     let name = url_of(&fd).unwrap_or_else(|| format!("fd://{number}"));
-    Ok(Listener { fd, bind: Bind::Descriptor(number), name, unix, made: None })
+    Ok(Listener { fd, bind: Bind::Descriptor(number), name, unix, later: None, made: None })
 }
 
 /// The real address, a port chosen by the system included.

@@ -285,7 +285,14 @@ impl Machine {
 
     /// Whether an app's workers are being replaced, or come up for the first time.
     pub fn is_changing(&self, app: u32) -> bool {
-        self.crews.iter().any(|c| c.app == app && (c.reloading || !c.succeeded && !c.failed))
+        self.crews
+            .iter()
+            .any(|c| c.app == app && (c.reloading || c.reload_pending || !c.succeeded && !c.failed))
+    }
+
+    /// Whether it serves and nobody has told it to stop.
+    pub fn is_running(&self) -> bool {
+        self.phase == Phase::Running
     }
 
     /// Whether an app has never come up.

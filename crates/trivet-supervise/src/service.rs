@@ -194,6 +194,8 @@ struct Service {
     waiting: Vec<Waiting>,
     /// Those who asked for the configuration while it was being taken up; `None`: a signal.
     reload_again: Vec<Option<u64>>,
+    /// The logs are to be opened anew once it has been.
+    reopen_after: bool,
     exit: Option<u8>,
 }
 
@@ -260,6 +262,7 @@ pub fn run(settings: Settings) -> Result<u8, ServiceError> {
         pending: None,
         waiting: Vec::new(),
         reload_again: Vec::new(),
+        reopen_after: false,
         exit: None,
         settings,
     };
@@ -585,6 +588,9 @@ impl Service {
     }
 
     fn look_at_identities(&mut self, at_once: bool) {
+        if self.pending.is_some() {
+            return;
+        }
         let looked = self.identities.look(now(), at_once);
         let some = looked.iter().any(Result::is_ok);
         let tickets = self.tickets.look(now());
@@ -607,6 +613,11 @@ impl Service {
     }
 
     fn reopen_logs(&mut self) {
+        if self.pending.is_some() {
+            // Which logs there are is just being decided.
+            self.reopen_after = true;
+            return;
+        }
         self.settings.log.reopen();
         if self.settings.edge.logs.iter().any(|target| matches!(target, LogTarget::File(_))) {
             match open_access_logs(&self.settings.edge.logs) {

@@ -16,7 +16,7 @@ use serde::{Serialize, de::DeserializeOwned};
 /// No message is longer.
 pub const MESSAGE_BYTES_MAX: usize = 128 * 1024;
 /// No message carries more descriptors.
-pub const DESCRIPTORS_MAX: usize = 64;
+pub const DESCRIPTORS_MAX: usize = 250;
 
 /// One end of a channel.
 #[derive(Debug)]

@@ -1,6 +1,6 @@
 //! Heads of answers as HTTP/2 has them: a table of fields, with names in lower case and nothing of the connection's.
 
-use http::header::{CONTENT_LENGTH, DATE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER, SERVER};
+use http::header::{CONTENT_LENGTH, DATE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER, SERVER, VARY};
 use http::{Response, StatusCode};
 use trivet_http::h1::response::{self, ResponseName};
 use trivet_wire::frame::{self, UNKNOWN};
@@ -97,12 +97,6 @@ impl super::Shared {
                 return None;
             }
         }
-        if let Some(coding) = recoded.coding.filter(|_| x.squeeze.is_some()) {
-            fields.field(b"content-encoding", coding.token().as_bytes());
-        }
-        if recoded.varies {
-            fields.field(b"vary", b"Accept-Encoding");
-        }
         match x.framing {
             Framing::Length(n) => fields.length(n),
             Framing::None if answer.body_bytes != UNKNOWN && answer.status != 204 => {
@@ -115,6 +109,13 @@ impl super::Shared {
         let id = (!fields.0.contains_key(REQUEST_ID)).then_some(x.request_id());
         fields.usual(date, server, id);
         fields.edit(x, secure);
+        // What we did to the answer is said whatever the route changes.
+        if let Some(coding) = recoded.coding.filter(|_| x.squeeze.is_some()) {
+            fields.field(b"content-encoding", coding.token().as_bytes());
+        }
+        if recoded.varies {
+            fields.field(b"vary", b"Accept-Encoding");
+        }
         Some(fields.head(answer.status))
     }
 }
@@ -146,11 +147,16 @@ impl Fields {
     pub(crate) fn edit(&mut self, x: &Exchange, secure: bool) {
         if let Some(edit) = x.edit() {
             let mut given = 0;
+            let ours = |v: &HeaderValue| v == "Accept-Encoding";
+            let varies = edit.dropped().any(|name| name == b"vary") && self.0.get_all(VARY).iter().any(ours);
             for name in self.0.keys() {
                 edit.passes(name.as_str().as_bytes(), &mut given);
             }
             for name in edit.dropped().filter_map(|name| HeaderName::from_bytes(name).ok()) {
                 self.0.remove(name);
+            }
+            if varies {
+                self.0.append(VARY, HeaderValue::from_static("Accept-Encoding"));
             }
             for (name, value) in edit.additions(given, secure) {
                 self.field(name, value);

@@ -4,12 +4,13 @@ use std::io;
 use std::os::fd::OwnedFd;
 
 use serde_json::Value;
+use trivet_wire::channel::DESCRIPTORS_MAX;
 use trivet_wire::control::{FromWorker, ToEdge, ToWorker, WorkerStart};
 
 use super::{Next, Served, Service, ServiceError, now, open_access_logs, spawn_worker};
 use crate::identity::{Identities, sealed};
 use crate::link::Link;
-use crate::listen::Listener;
+use crate::listen::{self, Listener};
 use crate::log::Level;
 use crate::machine::{App, Event};
 use crate::status::Outcome;
@@ -61,6 +62,9 @@ pub(super) struct Waiting {
 impl Service {
     /// Takes up the configuration anew; without one, or for one app, replaces workers.
     pub(super) fn reload(&mut self, app: Option<&str>, asker: Option<u64>) {
+        if !self.machine.is_running() {
+            return self.tell_asker(asker, Err("the server is stopping".to_owned()));
+        }
         let wanted: Vec<u32> = match app {
             Some(name) => self.apps.iter().filter(|a| a.settings.name == name).map(|a| a.id).collect(),
             None => self.apps.iter().map(|a| a.id).collect(),
@@ -209,7 +213,17 @@ impl Service {
     }
 
     /// Asks the edge. Without one the next edge will begin with it.
-    fn propose(&mut self, pending: Pending) {
+    fn propose(&mut self, mut pending: Pending) {
+        // Time has passed since they were opened: they may have been moved away meanwhile.
+        match open_access_logs(&pending.next.edge.logs) {
+            Ok(logs) => pending.logs = logs,
+            Err(error) => return self.drop_pending(pending, &error.to_string()),
+        }
+        let there: Vec<&Listener> = self.settings.listeners.iter().collect();
+        let binds: Vec<_> = pending.next.listeners.iter().map(|(bind, _)| bind).collect();
+        if let Err(error) = listen::begin(&pending.next.new, &there, &binds) {
+            return self.drop_pending(pending, &error.to_string());
+        }
         if self.edge.as_ref().is_none_or(|e| e.link.is_none()) {
             return self.commit(pending);
         }
@@ -261,6 +275,14 @@ impl Service {
             waiting.config = false;
             waiting.errors.push(why.to_owned());
         }
+        self.catch_up_with_files();
+    }
+
+    /// Logs and certificates of which the edge could not be told while it was being asked about others.
+    fn catch_up_with_files(&mut self) {
+        if std::mem::take(&mut self.reopen_after) {
+            self.reopen_logs();
+        }
     }
 
     /// The edge goes by the new configuration: so does everything else.
@@ -309,6 +331,7 @@ impl Service {
         }
         let fields = [("revision", self.revision.to_string())];
         self.log(Level::Info, "the configuration is in use", &fields);
+        self.catch_up_with_files();
     }
 
     pub(super) fn reload_failed(&mut self, app: u32) {
@@ -358,6 +381,10 @@ pub(super) fn edge_fds(
     let mut config = config.clone();
     for (app, id) in config["apps"].as_array_mut().into_iter().flatten().zip(ids) {
         app["id"] = (*id).into();
+    }
+    if sockets.len() + logs.len() + 2 > DESCRIPTORS_MAX {
+        let most = DESCRIPTORS_MAX - 2;
+        return Err(io::Error::other(format!("more than {most} addresses and access logs together")));
     }
     let mut fds = vec![sealed(&serde_json::to_vec(&config)?)?, secrets?];
     fds.extend(sockets);

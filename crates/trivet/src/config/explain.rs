@@ -69,7 +69,11 @@ pub(crate) fn explain(config: &edge::Config, question: &Question<'_>) -> Result<
         let winners = readings.each_ref().map(|path| winner(site, question, path));
         let [letters, _] = &readings;
         match winners {
-            [Some(a), Some(b)] if std::ptr::eq(a, b) && !needs_path(&a.action) => {
+            [Some(a), Some(b)]
+                if std::ptr::eq(a, b)
+                    && !needs_path(&a.action)
+                    && !trivet_http::path::is_dotted(raw.as_bytes()) =>
+            {
                 let _ =
                     writeln!(out, "the path has no canonical form ({error}), which this route does not need");
                 routes(config, site, question, letters, &mut out);
