@@ -597,6 +597,7 @@ impl Edge {
                 }
             } else if let Ok(Attached { slots }) = message.json() {
                 w.slots = slots;
+                self.pools.list[usize::from(seat.app)].is_new = false;
             } else if let Ok(Free { free }) = message.json() {
                 w.slots = w.slots.saturating_add(free);
             } else {
@@ -857,7 +858,6 @@ impl Edge {
             return Err(io::Error::other("its app is not configured"));
         };
         let index = self.pools.list[slot].pool.join(worker, pid, slots, channel)?;
-        self.pools.list[slot].is_new = false;
         let seat = Seat::new(slot as u16, index);
         let Some(w) = self.pools.list[slot].pool.worker(index) else { return Ok(()) };
         let data = |tag: u64| epoll::EventData::new_u64(tag << TAG_BITS | u64::from(seat.token()));
