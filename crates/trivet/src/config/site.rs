@@ -211,20 +211,7 @@ fn is_circle(to: &str, secure_only: bool) -> bool {
 
 /// A route without anything but its action.
 fn bare(path: &str, action: edge::Action) -> edge::Route {
-    edge::Route {
-        path: path.to_owned(),
-        methods: Vec::new(),
-        headers: Vec::new(),
-        internal: false,
-        quiet: false,
-        action,
-        body_bytes_max: 0,
-        request_headers: edge::Changes::default(),
-        response_headers: edge::Changes::default(),
-        secure_headers: Vec::new(),
-        cors: None,
-        compress: None,
-    }
+    edge::Route::new(path.to_owned(), action)
 }
 
 fn hosts_of(section: Section<'_>, reading: &mut Reading) -> (Vec<String>, Vec<Span>) {
