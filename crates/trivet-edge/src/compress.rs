@@ -26,6 +26,8 @@ const GZIP_LEVEL: u32 = 5;
 const BUFFER_BYTES: usize = 16 * 1024;
 
 pub(crate) enum Encoder {
+    /// Made by the thread that gets the first piece: that takes longer than the loop has.
+    Fresh(Coding),
     Brotli(Box<brotli::CompressorWriter<Vec<u8>>>),
     Zstd(zstd::stream::write::Encoder<'static, Vec<u8>>),
     Gzip(flate2::write::GzEncoder<Vec<u8>>),
@@ -34,6 +36,7 @@ pub(crate) enum Encoder {
 impl std::fmt::Debug for Encoder {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
+            Self::Fresh(_) => "Fresh",
             Self::Brotli(_) => "Brotli",
             Self::Zstd(_) => "Zstd",
             Self::Gzip(_) => "Gzip",
@@ -42,7 +45,9 @@ impl std::fmt::Debug for Encoder {
 }
 
 impl Encoder {
-    pub(crate) fn new(coding: Coding) -> io::Result<Self> {
+    /// Ready for a piece.
+    fn made(self) -> io::Result<Self> {
+        let Self::Fresh(coding) = self else { return Ok(self) };
         Ok(match coding {
             Coding::Brotli => {
                 let out = Vec::new();
@@ -64,6 +69,7 @@ impl Encoder {
     /// Encodes a piece, so that whoever reads the result so far has all of it.
     fn push(&mut self, input: &[u8]) -> io::Result<Vec<u8>> {
         let out = match self {
+            Self::Fresh(_) => return Err(io::ErrorKind::InvalidInput.into()),
             Self::Brotli(e) => {
                 e.write_all(input)?;
                 e.flush()?;
@@ -84,8 +90,9 @@ impl Encoder {
     }
 
     /// Encodes the last piece.
-    pub(crate) fn finish(self, input: &[u8]) -> io::Result<Vec<u8>> {
+    fn finish(self, input: &[u8]) -> io::Result<Vec<u8>> {
         match self {
+            Self::Fresh(_) => Err(io::ErrorKind::InvalidInput.into()),
             Self::Brotli(mut e) => {
                 e.write_all(input)?;
                 Ok(e.into_inner())
@@ -190,10 +197,9 @@ impl Compressors {
         if self.encoders >= ENCODERS_MAX || !self.has_thread() {
             return None;
         }
-        let encoder = Encoder::new(coding).ok()?;
         self.encoders += 1;
         self.serial += 1;
-        Some((encoder, self.serial))
+        Some((Encoder::Fresh(coding), self.serial))
     }
 
     /// An answer with an encoder has come to its end.
@@ -242,13 +248,15 @@ fn work(shared: &Shared) {
                 jobs = shared.wake.wait(jobs).unwrap_or_else(PoisonError::into_inner);
             }
         };
-        let Job { owner, mut encoder, input, last } = job;
-        let input = input.bytes();
-        let encoded = if last {
-            Encoded { owner, encoder: None, output: input.and_then(|input| encoder.finish(&input)) }
-        } else {
-            let output = input.and_then(|input| encoder.push(&input));
-            Encoded { owner, encoder: Some(encoder), output }
+        let Job { owner, encoder, input, last } = job;
+        let made = encoder.made().and_then(|encoder| Ok((encoder, input.bytes()?)));
+        let encoded = match made {
+            Ok((encoder, input)) if last => Encoded { owner, encoder: None, output: encoder.finish(&input) },
+            Ok((mut encoder, input)) => {
+                let output = encoder.push(&input);
+                Encoded { owner, encoder: Some(encoder), output }
+            }
+            Err(error) => Encoded { owner, encoder: None, output: Err(error) },
         };
         shared.done.lock().unwrap_or_else(PoisonError::into_inner).push(encoded);
         let _ = rustix::io::write(&shared.bell, &1_u64.to_ne_bytes());

@@ -160,7 +160,7 @@ impl Edge {
             if let Some(socket) = self.net.listeners[slot].socket.take() {
                 let _ = epoll::delete(&self.net.epoll, &socket);
             }
-            self.part_with(|c| c == slot);
+            self.part_with(slot);
         }
         for (((l, socket), hosts), acceptor) in wanted.iter().zip(sockets).zip(hosts).zip(acceptors) {
             let hosts = Rc::new(hosts);
@@ -172,11 +172,7 @@ impl Edge {
                 continue;
             }
             let new = Listening::new(&l.name, socket, l.unix, hosts, acceptor);
-            let connections = &self.net.connections;
-            let in_use =
-                |slot| connections.keys().any(|k| connections.get(k).is_some_and(|c| c.listener == slot));
-            let free =
-                (0..self.net.listeners.len()).find(|&i| self.net.listeners[i].socket.is_none() && !in_use(i));
+            let free = (0..self.net.listeners.len()).find(|&slot| self.is_left(slot));
             let slot = free.unwrap_or(self.net.listeners.len());
             match self.net.listeners.get_mut(slot) {
                 Some(place) => *place = new,
@@ -189,27 +185,33 @@ impl Edge {
     /// Lets go of what is kept for listeners that are no more, once their last connection has ended: an app that only
     /// they led to can then be forgotten.
     pub(crate) fn forget_listeners(&mut self) {
-        let net = &mut self.net;
+        if self.net.draining {
+            return;
+        }
         let mut some = false;
-        for slot in 0..net.listeners.len() {
-            let open = &net.listeners[slot];
-            let used =
-                || net.connections.keys().any(|k| net.connections.get(k).is_some_and(|c| c.listener == slot));
-            if open.socket.is_none() && !open.hosts.is_empty() && !net.draining && !used() {
-                net.listeners[slot].hosts = Rc::default();
+        for slot in 0..self.net.listeners.len() {
+            if !self.net.listeners[slot].hosts.is_empty() && self.is_left(slot) {
+                self.net.listeners[slot].hosts = Rc::default();
                 some = true;
             }
         }
         if some {
-            net.files.sweep();
+            self.net.files.sweep();
         }
     }
 
-    /// Connections of these listeners end with their next answer; idle ones get a moment for a last request.
-    fn part_with(&mut self, of: impl Fn(usize) -> bool) {
+    /// Whether a listener is no more, and no connection of it either.
+    fn is_left(&self, slot: usize) -> bool {
+        let connections = &self.net.connections;
+        let is_its = |key| connections.get(key).is_some_and(|c| c.listener == slot);
+        self.net.listeners[slot].socket.is_none() && !connections.keys().any(is_its)
+    }
+
+    /// Connections of this listener end with their next answer; idle ones get a moment for a last request.
+    fn part_with(&mut self, slot: usize) {
         let idle = self.net.now_ms + LINGER_MS;
         for key in self.net.connections.keys().collect::<Vec<_>>() {
-            let Some(c) = self.net.connections.get_mut(key).filter(|c| of(c.listener)) else { continue };
+            let Some(c) = self.net.connections.get_mut(key).filter(|c| c.listener == slot) else { continue };
             if c.stream.is_some() {
                 continue;
             }

@@ -52,7 +52,7 @@ pub(crate) fn find<'a>(
     }
     let (raw, _) = uri::split_query(head.path_and_query.of(buf));
     if matches!(head.form, Form::Asterisk) {
-        going.found = Some(site.find("/", buf, head, false));
+        going.found = Some(site.find("/", buf, head));
         return going;
     }
     let plain = std::str::from_utf8(raw).ok().filter(|raw| path::is_canonical(raw.as_bytes()));
@@ -62,8 +62,8 @@ pub(crate) fn find<'a>(
     };
     let Some(path) = going.path else {
         // A letter to some and a separator to others: it goes on only where that makes no difference.
-        let as_letters = site.find(&path::loose(raw, false), buf, head, false);
-        let as_slashes = site.find(&path::loose(raw, true), buf, head, false);
+        let as_letters = site.find(&path::loose(raw, false), buf, head);
+        let as_slashes = site.find(&path::loose(raw, true), buf, head);
         // What resolves to another path for some reader is nobody's honest spelling.
         going.unclear = path::is_dotted(raw)
             || match (&as_letters, &as_slashes) {
@@ -75,7 +75,7 @@ pub(crate) fn find<'a>(
         going.found = Some(as_letters);
         return going;
     };
-    let found = site.find(path, buf, head, false);
+    let found = site.find(path, buf, head);
     if let Found::Route(_, rest_at) = found {
         going.rest_at = rest_at;
     }

@@ -22,7 +22,7 @@ mod pipeline;
 mod pools;
 mod receive;
 mod request_id;
-pub mod route;
+mod route;
 mod spool;
 mod squeeze;
 mod static_files;

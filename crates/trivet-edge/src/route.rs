@@ -10,7 +10,6 @@ use std::rc::Rc;
 
 use trivet_http::coding::Coding;
 use trivet_http::h1::Head;
-use trivet_http::h1::response;
 use trivet_http::rule::{BadRule, PathRule};
 use trivet_http::template::{BadTemplate, Place, Template};
 
@@ -153,7 +152,7 @@ struct Line {
 }
 
 #[derive(Debug, thiserror::Error)]
-pub enum RouteError {
+pub(crate) enum RouteError {
     #[error("the path of a route: {0}")]
     Path(#[from] BadRule),
     #[error("a template: {0}")]
@@ -326,8 +325,8 @@ impl Site {
         self.only.as_ref()
     }
 
-    /// The route for a canonical path. `internal`: among those that only apps may send to.
-    pub(crate) fn find(self: &Rc<Self>, path: &str, buf: &[u8], head: &Head, internal: bool) -> Found {
+    /// The route for a canonical path.
+    pub(crate) fn find(self: &Rc<Self>, path: &str, buf: &[u8], head: &Head) -> Found {
         let method = head.method.of(buf);
         // A preflight is for the route of the method that it asks about.
         let asked = if self.has_cors && method == b"OPTIONS" && value_of(buf, head, b"origin").is_some() {
@@ -338,7 +337,7 @@ impl Site {
         let mut methods = Vec::new();
         let exact = self.exact.get(path).map(Vec::as_slice).unwrap_or_default();
         for route in exact.iter().chain(&self.rest) {
-            if route.internal && !internal {
+            if route.internal {
                 continue;
             }
             let Some(rest_at) = route.rule.matches(path) else { continue };
@@ -536,11 +535,6 @@ impl Edit {
     }
 }
 
-/// Whether a name and a value may stand in an answer's head.
-pub fn valid_field(name: &str, value: &str) -> bool {
-    response::valid_name(name.as_bytes()) && response::valid_value(value.as_bytes())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -579,7 +573,7 @@ mod tests {
         let mut resume = 0;
         let outcome = parsed.parse(text.as_bytes(), &Limits::default(), &mut resume);
         assert!(outcome.is_ok(), "{text}");
-        match site.find(path, text.as_bytes(), &parsed, false) {
+        match site.find(path, text.as_bytes(), &parsed) {
             Found::Route(route, _) => match route.action {
                 Act::Respond { status, .. } => status,
                 _ => 1,

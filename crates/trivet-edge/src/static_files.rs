@@ -275,6 +275,18 @@ enum Part {
     Several(Vec<u8>, Vec<u8>),
 }
 
+impl Part {
+    /// Where what is sent begins, and how long it is.
+    fn span(&self, file: &Representation) -> (u64, u64) {
+        match self {
+            Self::Nothing => (0, 0),
+            Self::Whole => (0, file.bytes),
+            Self::One(start, length) => (*start, *length),
+            Self::Several(_, body) => (0, body.len() as u64),
+        }
+    }
+}
+
 /// The body of a `multipart/byteranges` answer (RFC 9110 §14.6) and its boundary. `None`: too much for the memory.
 fn several(
     net: &mut Net,
@@ -347,12 +359,7 @@ impl Net {
         let mut out = std::mem::take(&mut self.out);
         out.clear();
         response::status_line(&mut out, Version::Http11, status, None);
-        let (start, length) = match part {
-            Part::Nothing => (0, 0),
-            Part::Whole => (0, file.bytes),
-            Part::One(start, length) => (*start, *length),
-            Part::Several(_, body) => (0, body.len() as u64),
-        };
+        let (start, length) = part.span(file);
         let edit = x.edit();
         let mut given = 0;
         match part {
@@ -427,12 +434,7 @@ impl Net {
         };
         let Some(stream) = &mut c.stream else { return };
         let mut fields = self.http2.fields(&self.tail, self.seconds, x.request_id());
-        let (start, length) = match part {
-            Part::Nothing => (0, 0),
-            Part::Whole => (0, file.bytes),
-            Part::One(start, length) => (*start, *length),
-            Part::Several(_, body) => (0, body.len() as u64),
-        };
+        let (start, length) = part.span(file);
         let mut lines = Vec::new();
         match part {
             Part::Nothing => {}

@@ -170,21 +170,29 @@ impl Listener {
 
 /// Lets new sockets listen that were bound beside some that will go; `binds`: all that are wanted.
 pub fn begin(new: &[Listener], there: &[&Listener], binds: &[&Bind]) -> io::Result<()> {
-    let leaving = || there.iter().filter(|l| !l.unix && !binds.contains(&&l.bind));
+    let leaving = there.iter().filter(|l| !binds.contains(&&l.bind));
+    let begun = beside(leaving, || {
+        new.iter().try_for_each(|l| {
+            let Some(backlog) = l.later else { return Ok(()) };
+            rustix::net::listen(&l.fd, backlog as i32)?;
+            sockopt::set_socket_reuseport(&l.fd, false)
+        })
+    });
+    Ok(begun?)
+}
+
+/// Does something while these sockets, which will go, let others have their ports too.
+fn beside<'a, T>(leaving: impl Iterator<Item = &'a &'a Listener> + Clone, act: impl FnOnce() -> T) -> T {
     let set = |on| {
-        for listener in leaving() {
-            // Where it is refused, so is what follows.
+        for listener in leaving.clone().filter(|l| !l.unix) {
+            // Where it is refused, so is what needs it.
             let _ = sockopt::set_socket_reuseport(&listener.fd, on);
         }
     };
     set(true);
-    let begun = new.iter().try_for_each(|l| {
-        let Some(backlog) = l.later else { return Ok(()) };
-        rustix::net::listen(&l.fd, backlog as i32)?;
-        sockopt::set_socket_reuseport(&l.fd, false)
-    });
+    let done = act();
     set(false);
-    Ok(begun?)
+    done
 }
 
 /// What shapes the sockets.
@@ -208,17 +216,9 @@ pub fn bind_missing(
     there: &[&Listener],
     shape: Shape<'_>,
 ) -> Result<Vec<Listener>, ListenError> {
-    let leaving = || there.iter().filter(|l| !l.unix && !binds.contains(&l.bind));
-    let set = |on| {
-        for listener in leaving() {
-            // Where it is refused, so is the new address.
-            let _ = sockopt::set_socket_reuseport(&listener.fd, on);
-        }
-    };
-    set(true);
-    let bound = bind_each(binds, there, leaving().next().is_some(), shape);
-    set(false);
-    bound
+    let leaving = there.iter().filter(|l| !binds.contains(&l.bind));
+    let some = leaving.clone().any(|l| !l.unix);
+    beside(leaving, || bind_each(binds, there, some, shape))
 }
 
 fn bind_each(

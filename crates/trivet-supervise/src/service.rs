@@ -192,8 +192,8 @@ struct Service {
     trying: Option<Trying>,
     pending: Option<Pending>,
     waiting: Vec<Waiting>,
-    /// Those who asked for the configuration while it was being taken up; `None`: a signal.
-    reload_again: Vec<Option<u64>>,
+    /// Somebody asked for the configuration while it was being taken up; a signal waits for no answer.
+    reload_again: Option<Vec<u64>>,
     /// The logs are to be opened anew once it has been.
     reopen_after: bool,
     exit: Option<u8>,
@@ -261,7 +261,7 @@ pub fn run(settings: Settings) -> Result<u8, ServiceError> {
         trying: None,
         pending: None,
         waiting: Vec::new(),
-        reload_again: Vec::new(),
+        reload_again: None,
         reopen_after: false,
         exit: None,
         settings,

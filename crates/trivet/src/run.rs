@@ -21,13 +21,13 @@ use trivet_supervise::identity::IdentityFiles;
 use trivet_supervise::listen::{self, Bind, Listener, Shape};
 use trivet_supervise::log::{Level, Log};
 use trivet_supervise::plain;
-use trivet_supervise::process::account::{self, Account};
+use trivet_supervise::process::account;
 use trivet_supervise::process::inherit;
 use trivet_supervise::service::{self, Checked, EdgeSettings, LogTarget, Settings};
 
 pub(crate) const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// A request head must be whole within this time (H13).
-pub(crate) const HEAD_MS: u64 = 10_000;
+const HEAD_MS: u64 = 10_000;
 pub(crate) const TRUSTED_DEFAULT: &str = "127.0.0.1,::1";
 
 /// Does what the flags say. `warnings`: lines about flags that have no effect.
@@ -47,7 +47,8 @@ pub(crate) fn run(flags: Run, warnings: Vec<String>) -> Result<ExitCode, Failure
     if Path::new("gunicorn.conf.py").exists() {
         warnings.push("`gunicorn.conf.py` is not read: use flags or GUNICORN_CMD_ARGS".to_owned());
     }
-    let worker_account = worker_account(&flags, &mut warnings)?;
+    let account = (flags.user.as_deref(), flags.group.as_deref());
+    let worker_account = serve::worker_account(account, ["--user", "--group"], &mut warnings)?;
     let workers = match flags.workers {
         Some(workers) => workers,
         None => from_env("WEB_CONCURRENCY", values::workers)?.unwrap_or(1),
@@ -109,8 +110,6 @@ pub(crate) fn run(flags: Run, warnings: Vec<String>) -> Result<ExitCode, Failure
         title: flags.name.clone().unwrap_or_else(|| app.clone()),
         wsgi: app,
     };
-    let mut settings_of_app = serve::app_settings(&part, &home, &mut Vec::new())?;
-    settings_of_app.worker.account = worker_account;
     let settings = Settings {
         version: VERSION,
         edge: EdgeSettings {
@@ -135,7 +134,7 @@ pub(crate) fn run(flags: Run, warnings: Vec<String>) -> Result<ExitCode, Failure
                 .collect(),
         },
         listeners,
-        apps: vec![settings_of_app],
+        apps: vec![serve::settings_with(&part, &home, worker_account)?],
         title,
         log,
         capture_output: flags.capture_output,
@@ -262,31 +261,7 @@ fn binds(flags: &Run, warnings: &mut Vec<String>) -> Result<Vec<Bind>, Failure> 
     }])
 }
 
-fn worker_account(flags: &Run, warnings: &mut Vec<String>) -> Result<Option<Account>, Failure> {
-    let account = account::resolve(flags.user.as_deref(), flags.group.as_deref())
-        .map_err(|e| Failure::new(CONFIG, e.to_string(), "look at `--user` and `--group`"))?;
-    let (uid, gid) = (rustix::process::geteuid(), rustix::process::getegid());
-    let Some(account) = account else {
-        if uid.is_root() {
-            warnings.push("the workers run as root; `--user` names another account for them".to_owned());
-        }
-        return Ok(None);
-    };
-    if uid.is_root() {
-        if account.uid == 0 {
-            warnings.push("the workers run as root; `--user` names another account for them".to_owned());
-        }
-        return Ok(Some(account));
-    }
-    if (account.uid, account.gid) == (uid.as_raw(), gid.as_raw()) {
-        return Ok(None);
-    }
-    let message =
-        format!("cannot run workers as user `{}`, group {}: that needs root", account.name, account.gid);
-    Err(Failure::new(CONFIG, message, "start as root, or leave `--user` and `--group` out"))
-}
-
-pub(crate) fn spool_dir() -> String {
+fn spool_dir() -> String {
     // Not /tmp, which is memory on many systems.
     let named = std::env::var("TMPDIR").ok().filter(|d| Path::new(d).is_absolute());
     named.unwrap_or_else(|| if Path::new("/var/tmp").is_dir() { "/var/tmp".into() } else { "/tmp".into() })
@@ -420,26 +395,43 @@ fn routes(flags: &Run, static_folders: &[(String, String)], last: Action) -> Vec
 }
 
 fn server(flags: &Run, trust: &Trust) -> Server {
+    let heads = Heads {
+        line: flags.limit_request_line,
+        field: flags.limit_request_field_size,
+        fields: flags.limit_request_fields.into(),
+    };
+    Server {
+        transport: flags.transport.into(),
+        keep_alive_ms: ms(flags.keep_alive),
+        log_debug: flags.log_level == LogLevel::Debug,
+        ..server_with(&heads, trust)
+    }
+}
+
+/// Limits of request heads as a user gives them; 0: the largest.
+pub(crate) struct Heads {
+    pub(crate) line: u64,
+    /// `None`: the usual one.
+    pub(crate) field: Option<u64>,
+    pub(crate) fields: u64,
+}
+
+/// What holds for all sites, the rest as usual.
+pub(crate) fn server_with(heads: &Heads, trust: &Trust) -> Server {
     let largest = |given: u64, max: u32| if given == 0 { max } else { given.min(max.into()) as u32 };
     let default = Limits::default();
-    let line = largest(flags.limit_request_line, Limits::LARGEST.request_line_bytes_max);
-    let field = match flags.limit_request_field_size {
-        Some(given) => largest(given, Limits::LARGEST.field_bytes_max),
-        None => default.field_bytes_max,
-    };
+    let line = largest(heads.line, Limits::LARGEST.request_line_bytes_max);
+    let field = heads.field.map_or(default.field_bytes_max, |f| largest(f, Limits::LARGEST.field_bytes_max));
     // Who asks for larger parts than we expect means the whole head too.
     let raised = line > default.request_line_bytes_max || field > default.field_bytes_max;
     let head =
         if raised { (line + 2 * field).min(Limits::LARGEST.head_bytes_max) } else { default.head_bytes_max };
     Server {
-        generation: 0,
-        transport: flags.transport.into(),
         request_line_bytes_max: line,
         head_bytes_max: head,
         field_bytes_max: field,
-        fields_max: largest(flags.limit_request_fields.into(), Limits::LARGEST.fields_max),
+        fields_max: largest(heads.fields, Limits::LARGEST.fields_max),
         spool_dir: spool_dir(),
-        keep_alive_ms: ms(flags.keep_alive),
         head_ms: HEAD_MS,
         trusted_peers: match trust {
             Trust::All => None,
@@ -447,8 +439,7 @@ fn server(flags: &Run, trust: &Trust) -> Server {
             Trust::Nobody => Some(Vec::new()),
         },
         trust_unix: *trust != Trust::Nobody,
-        strict_sni: false,
-        log_debug: flags.log_level == LogLevel::Debug,
+        ..Server::default()
     }
 }
 

@@ -153,10 +153,16 @@ fn told(site: &trivet_edge::config::Site, names: &[String]) -> String {
 }
 
 /// What the supervisor needs to know of an app.
-pub(crate) fn app_settings(
+fn app_settings(part: &AppPart, home: &Home, warnings: &mut Vec<String>) -> Result<AppSettings, Failure> {
+    let account = worker_account((part.user.as_deref(), part.group.as_deref()), ["user", "group"], warnings)?;
+    settings_with(part, home, account)
+}
+
+/// The same, whose account has been looked up.
+pub(crate) fn settings_with(
     part: &AppPart,
     home: &Home,
-    warnings: &mut Vec<String>,
+    account: Option<Account>,
 ) -> Result<AppSettings, Failure> {
     let mut env: Vec<_> = part.env.iter().map(|(n, v)| (n.into(), v.into())).collect();
     env.extend(home.native.clone().map(|path| ("TRIVET_NATIVE".into(), path)));
@@ -167,7 +173,7 @@ pub(crate) fn app_settings(
             python: part.python.clone(),
             boot: home.boot.clone(),
             env,
-            account: worker_account(part, warnings)?,
+            account,
             umask: part.umask,
             start: WorkerStart {
                 build: trivet_wire::BUILD.to_owned(),
@@ -187,14 +193,19 @@ pub(crate) fn app_settings(
     })
 }
 
-fn worker_account(part: &AppPart, warnings: &mut Vec<String>) -> Result<Option<Account>, Failure> {
-    let (user, group) = (part.user.as_deref(), part.group.as_deref());
+/// The account that workers change to. `named`: what a user calls the two.
+pub(crate) fn worker_account(
+    (user, group): (Option<&str>, Option<&str>),
+    named: [&str; 2],
+    warnings: &mut Vec<String>,
+) -> Result<Option<Account>, Failure> {
+    let [by_user, by_group] = named;
     let account = account::resolve(user, group)
-        .map_err(|e| Failure::new(CONFIG, e.to_string(), "look at `user` and `group`"))?;
+        .map_err(|e| Failure::new(CONFIG, e.to_string(), format!("look at `{by_user}` and `{by_group}`")))?;
     let (uid, gid) = (rustix::process::geteuid(), rustix::process::getegid());
     if uid.is_root() {
         if account.as_ref().is_none_or(|a| a.uid == 0) {
-            let line = "the workers run as root; `user` names another account for them".to_owned();
+            let line = format!("the workers run as root; `{by_user}` names another account for them");
             if !warnings.contains(&line) {
                 warnings.push(line);
             }
@@ -207,7 +218,8 @@ fn worker_account(part: &AppPart, warnings: &mut Vec<String>) -> Result<Option<A
                 "cannot run workers as user `{}`, group {}: that needs root",
                 account.name, account.gid
             );
-            Err(Failure::new(CONFIG, message, "start as root, or leave `user` and `group` out"))
+            let hint = format!("start as root, or leave `{by_user}` and `{by_group}` out");
+            Err(Failure::new(CONFIG, message, hint))
         }
         _ => Ok(None),
     }

@@ -73,7 +73,7 @@ impl Service {
             return self.tell_asker(asker, Err(format!("there is no app `{name}`")));
         }
         if app.is_none() && self.settings.reread.is_some() {
-            return self.reread(&asker.into_iter().collect::<Vec<_>>());
+            return self.reread(asker.as_slice());
         }
         for served in self.apps.iter_mut().filter(|a| wanted.contains(&a.id)) {
             served.known_failure = None;
@@ -98,10 +98,7 @@ impl Service {
         }
         if self.pending.is_some() {
             // The file as it will be then counts.
-            match askers {
-                [] => self.reload_again.push(None),
-                some => self.reload_again.extend(some.iter().copied().map(Some)),
-            }
+            self.reload_again.get_or_insert_default().extend(askers);
             return;
         }
         let read = match &mut self.settings.reread {
@@ -261,9 +258,8 @@ impl Service {
 
     /// Does what was asked for while another reload was under way, all of it at once.
     pub(super) fn catch_up(&mut self) {
-        let askers = std::mem::take(&mut self.reload_again);
-        if !askers.is_empty() {
-            self.reread(&askers.into_iter().flatten().collect::<Vec<_>>());
+        if let Some(askers) = self.reload_again.take() {
+            self.reread(&askers);
         }
     }
 

@@ -2,7 +2,6 @@
 
 use std::path::PathBuf;
 
-use trivet_http::h1::Limits;
 use trivet_supervise::process::account;
 use trivet_wire::control::Transport;
 
@@ -75,37 +74,17 @@ pub(crate) fn read(section: Option<Section<'_>>, reading: &mut Reading) -> (Serv
 }
 
 fn edge_server(section: Section<'_>, trust: &Trust, log_debug: bool) -> edge::Server {
-    let largest = |given: u64, max: u32| if given == 0 { max } else { given.min(max.into()) as u32 };
-    let default = Limits::default();
-    let line = largest(section.size("request-line-max"), Limits::LARGEST.request_line_bytes_max);
-    let field = largest(section.size("header-size-max"), Limits::LARGEST.field_bytes_max);
-    // Who asks for larger parts than we expect means the whole head too.
-    let raised = line > default.request_line_bytes_max || field > default.field_bytes_max;
-    let head =
-        if raised { (line + 2 * field).min(Limits::LARGEST.head_bytes_max) } else { default.head_bytes_max };
+    let heads = run::Heads {
+        line: section.size("request-line-max"),
+        field: Some(section.size("header-size-max")),
+        fields: section.whole("headers-max"),
+    };
     edge::Server {
-        generation: 0,
         transport: if section.word("transport") == "socket" { Transport::Socket } else { Transport::Ring },
-        request_line_bytes_max: line,
-        head_bytes_max: head,
-        field_bytes_max: field,
-        fields_max: largest(section.whole("headers-max"), Limits::LARGEST.fields_max),
-        spool_dir: run::spool_dir(),
         keep_alive_ms: section.time_ms("keep-alive"),
-        head_ms: run::HEAD_MS,
-        trusted_peers: match trust {
-            Trust::All => None,
-            Trust::These(networks) => Some(
-                networks
-                    .iter()
-                    .map(|n| edge::Network { address: n.address, prefix_bits: n.prefix_bits })
-                    .collect(),
-            ),
-            Trust::Nobody => Some(Vec::new()),
-        },
-        trust_unix: *trust != Trust::Nobody,
         strict_sni: section.flag("strict-sni"),
         log_debug,
+        ..run::server_with(&heads, trust)
     }
 }
 
