@@ -6,7 +6,7 @@ import json
 import statistics
 from dataclasses import dataclass, field
 
-SCENARIOS = ["hello", "hello12", "hello1", "flask", "body", "churn", "mixed", "slow", "idle", "static", "tls", "h2"]
+SCENARIOS = ["hello", "hello12", "hello1", "flask", "body", "churn", "mixed", "slow", "idle", "static", "tls", "h2", "framework", "inproc"]
 MORE_SLOTS = ("granian",)              # in `mixed` for the record: they may serve more than four requests at a time
 
 
@@ -224,4 +224,26 @@ def h2(r, me):
             for peer, limit in (("nginx", 0.65), ("nginx-filecache", 0.9))]
 
 
-FINDERS = {f.__name__: f for f in (hello, hello12, hello1, flask, body, churn, mixed, slow, idle, static, tls, h2)}
+def framework(r, me):
+    """JSON, path and query, a form: a third each."""
+    return [versus(r, "trivet.App", "1 worker", "cpu_us", f"trivet ({me})", peer, limit)
+            for peer, limit in (("falcon (bjoern)", 0.5), ("bottle (bjoern)", 0.35), ("robyn", 0.2))]
+
+
+def inproc(r, me):
+    """In process, against Falcon, which is the fastest of the peers at most of it."""
+    def best(row, module, kind):
+        return row.get(module, {}).get("kinds", {}).get(kind, {}).get("best")
+
+    out = []
+    for kind, words, limit in (("hello", "hello", 0.2), ("item", "JSON with an int from the path", 0.2),
+                               ("form", "query and form", 0.3), ("upload", "1 MiB upload", 0.35),
+                               ("session", "signed session / Falcon's unsigned cookie", 0.5)):
+        pairs = [(best(row, "trivet_app", kind), best(row, "falcon_app", kind)) for row in r.rounds]
+        values = [mine / theirs for mine, theirs in pairs if mine and theirs]
+        out.append(Finding(f"in process, {words}: CPU / falcon", f"≤ {limit}", values,
+                           statistics.median(values) <= limit if values else None))
+    return out
+
+
+FINDERS = {f.__name__: f for f in (hello, hello12, hello1, flask, body, churn, mixed, slow, idle, static, tls, h2, framework, inproc)}

@@ -36,8 +36,8 @@ def prefer(pid):
         pass
 
 
-def sh(argv, limit):
-    p = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
+def sh(argv, limit, env=None):
+    p = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True, env=env)
     prefer(p.pid)
     try:
         out, err = p.communicate(timeout=limit)

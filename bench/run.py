@@ -271,19 +271,25 @@ def run(name, rounds, secs, only, group, lock, keep):
             path.write_text(json.dumps(out, indent=None, separators=(",", ":")))
 
 
-MODULES = ("hello", "bottle_app", "falcon_app", "werkzeug_app", "flask_app", "django_app")
+MODULES = ("hello", "trivet_app", "falcon_app", "bottle_app", "starlette_app", "flask_app", "werkzeug_app", "django_app")
+KINDS = ("hello", "json", "item", "form", "upload", "session")
 
 
 def inproc(rounds, lock):
     """Frameworks without sockets; one process per framework and round."""
     out = {"scenario": "inproc", "rounds": []}
+    env = {**os.environ, "PYTHONPATH": str(S.APPS.parents[1] / "python")}
     for _ in range(rounds):
         row = {}
         for module in MODULES:
             with open(lock, "w") as f:
                 fcntl.flock(f, fcntl.LOCK_EX)
                 all0, t0 = proc.machine(), time.monotonic()
-                r = json.loads(loads.sh([S.PY, str(S.APPS / "inproc.py"), module], 60).stdout)
+                done = loads.sh([S.PY, str(S.APPS / "inproc.py"), module], 60, env=env)
+                r = json.loads(done.stdout or "{}")
+                if not r:
+                    print(done.stderr, file=sys.stderr)
+                    continue
                 r["other_cores"] = round((proc.machine()[0] - all0[0]) / TICK / (time.monotonic() - t0) - 1, 2)
             row[module] = r
             print("inproc", module, r, flush=True)
@@ -293,15 +299,14 @@ def inproc(rounds, lock):
 
 def report_inproc():
     data = json.loads((RESULTS / "inproc.json").read_text())["rounds"]
-    print(f"### inproc ({len(data)} rounds; us per request, each the best of 7 runs)\n")
-    print("| framework | json | path+query | form POST | ratio to flask (json) | import ms |\n|---|---|---|---|---|---|")
+    print(f"### inproc ({len(data)} rounds; CPU us of a request, each the best of 7 runs)\n")
+    print("| framework | hello | json | item | query + form | upload 1 MiB | session | import ms |")
+    print("|---|---|---|---|---|---|---|---|")
     for m in MODULES:
-        us = lambda kind: [r[m]["kinds"][kind]["best"] / 1000 for r in data if kind in r[m]["kinds"]]
-        ratio = [r[m]["kinds"]["json"]["best"] / r["flask_app"]["kinds"]["json"]["best"] for r in data
-                 if "json" in r[m]["kinds"]]
-        first = us("json") or us("hello")
-        print("| " + " | ".join([m, spread(first, "{:.2f}"), spread(us("item"), "{:.2f}"), spread(us("form"), "{:.2f}"),
-                                 spread(ratio, "{:.2f}"), spread([r[m]["import_ms"] for r in data])]) + " |")
+        rows = [r[m] for r in data if m in r]
+        us = lambda kind: [r["kinds"][kind]["best"] / 1000 for r in rows if kind in r["kinds"]]
+        print("| " + " | ".join([m, *(spread(us(kind), "{:.2f}") for kind in KINDS),
+                                 spread([r["import_ms"] for r in rows])]) + " |")
     print()
 
 

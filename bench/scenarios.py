@@ -105,7 +105,7 @@ local reqs, i = nil, 0
 request = function()
   if not reqs then
     reqs = { wrk.format("GET", "/json"), wrk.format("GET", "/item/42?q=abc"),
-      wrk.format("POST", "/form", {["Content-Type"]="application/x-www-form-urlencoded"}, "name=Ada&age=36") }
+      wrk.format("POST", "/form?q=abc&page=2", {["Content-Type"]="application/x-www-form-urlencoded"}, "name=Ada&age=36") }
   end
   i = i % 3 + 1
   return reqs[i]
@@ -117,10 +117,12 @@ def framework():
     wsgi = pick("granian-bt1", "bjoern")
     cases = [Case(f"1 worker under {s.name}", s, get("/json", lua=MIX), f"{fw}_app:app", 1, "/json", label=fw)
              for s in wsgi for fw in ("flask", "bottle", "falcon", "django", "werkzeug")]
+    cases += [Case("1 worker", s, get("/json", lua=MIX), f"{fw}_app:app", 1, "/json", label=f"{fw} ({s.name})")
+              for s, fw in (*((s, "trivet") for s in pick("trivet")), *((s, fw) for s in pick("bjoern") for fw in ("falcon", "bottle")))]
+    cases.append(Case("1 worker", S.ROBYN, get("/json", lua=MIX), "", 1, "/json"))
     cases += [Case("1 worker, ASGI or own server", s, get("/json", lua=MIX), f"{fw}_app:app", 1, "/json",
                    label=f"{fw} ({s.name})")
               for s in pick("uvicorn", "granian-asgi") for fw in ("starlette", "fastapi")]
-    cases.append(Case("1 worker, ASGI or own server", S.ROBYN, get("/json", lua=MIX), "", 1, "/json"))
     return "flask", cases
 
 
