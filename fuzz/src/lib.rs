@@ -11,6 +11,7 @@ pub mod h1_head;
 pub mod multipart;
 pub mod mutate;
 pub mod query;
+pub mod router;
 pub mod token;
 
 /// A number for an outcome, from whatever describes it.
