@@ -581,5 +581,5 @@ _decode = json.JSONDecoder(parse_constant=_constant).decode
 
 
 def loads(data: bytes) -> Any:
-    """JSON (RFC 8259: UTF-8) as Python objects. NaN and infinity, which it has not, are errors (`ValueError`)."""
+    """JSON (RFC 8259: UTF-8) as Python objects. `ValueError` for what is none, NaN and infinity among it."""
     return _decode(data.decode())

@@ -21,7 +21,7 @@ else:
     _web = native("_web")
 
 #: What we wrote ourselves has no spaces around it: a third of the time of `json.loads`.
-_scan = json.JSONDecoder().scan_once
+_scan: Any = json.JSONDecoder().scan_once  # type: ignore[attr-defined]
 
 COOKIE_BYTES_MAX = 4096
 LOCAL = ("localhost", "127.0.0.1", "[::1]")
