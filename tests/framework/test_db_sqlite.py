@@ -6,6 +6,7 @@ import contextvars
 import json
 import os
 import pickle
+import re
 import sqlite3
 import subprocess
 import sys
@@ -546,3 +547,19 @@ def test_a_cancelled_task_leaves_nothing(db: Database) -> None:
 
     asyncio.run(main())
     assert names(db) == ["next", "last"]
+
+
+GUIDE = Path(__file__).parents[2] / "docs/guide/database.md"
+SNIPPETS = re.findall(r"```python\n(.*?)```", GUIDE.read_text(), flags=re.DOTALL)
+
+
+@pytest.mark.parametrize("snippet", range(len(SNIPPETS)))
+def test_the_guide_runs(snippet: int, tmp_path: Path) -> None:
+    subprocess.run(
+        [sys.executable, "-W", "error", "-c", SNIPPETS[snippet]],
+        env=package.environment(),
+        cwd=tmp_path,
+        check=True,
+        capture_output=True,
+    )
+    assert not list(tmp_path.iterdir())

@@ -52,7 +52,7 @@ def clock(value: timedelta) -> str:
 
 
 def for_sqlite(value: Any) -> Any:
-    """The value as SQLite stores it: times as ISO 8601 text with a space, Decimal as text, bool as 0 and 1."""
+    """The value as SQLite has it: times as ISO 8601 text with a space, Decimal as text, bool as 0 and 1."""
     kind = type(value)
     if kind in (int, float, str, bytes, bool, type(None), bytearray, memoryview):
         if kind is float and math.isnan(value):
