@@ -149,6 +149,7 @@ def test_large_values(db: Database) -> None:
         (lambda db: db.query("SELECT :a", {"b": 1}), ProgrammingError, "no value for `:a`"),
         (lambda db: db.query("SELECT ?", [1]), ProgrammingError, "list cannot be a parameter"),
         (lambda db: db.query("SELECT ?", object()), ProgrammingError, "type `object` cannot"),
+        (lambda db: db.query("SELECT ?", "\udc80"), ProgrammingError, "surrogate"),
         (lambda db: db.query("SELECT ?", float("inf")), ProgrammingError, "`inf` cannot be stored"),
         (lambda db: db.query("SELECT ?", Decimal("NaN")), ProgrammingError, "`NaN` cannot be stored"),
         (lambda db: db.query("SELECT 1; SELECT 2"), ProgrammingError, "SQL syntax"),
@@ -220,6 +221,33 @@ def test_a_unix_socket_serves_too(server: mariadb.MariaDB) -> None:
     )
     with Database(f"mysql://trivet:p%40ss@localhost/test?socket={server.socket}") as db:
         assert db.value("SELECT 1") == 1
+
+
+def test_a_name_with_several_addresses_is_tried_to_the_end(server: mariadb.MariaDB) -> None:
+    hosts = Path("/etc/hosts").read_text().split()
+    if "localhost" not in hosts:
+        pytest.skip("this machine has no localhost")
+    with Database(server.url().replace("127.0.0.1", "localhost")) as db:
+        assert db.value("SELECT 1") == 1
+    with pytest.raises(OperationalError, match="cannot connect to `no.such.host.invalid:"):
+        Database(server.url().replace("127.0.0.1", "no.such.host.invalid")).query("SELECT 1")
+
+
+def test_an_answer_is_waited_for_as_long_as_was_said(server: mariadb.MariaDB) -> None:
+    db = Database(server.url("read_timeout=0.3&pool=1"))
+    with pytest.raises(OperationalError, match="the connection was lost: no answer in time"):
+        db.query("SELECT sleep(5)")
+    assert db.value("SELECT 1") == 1
+
+
+def test_a_connection_that_nobody_gave_back_comes_back(server: mariadb.MariaDB) -> None:
+    db = Database(server.url("pool=1&pool_timeout=1"))
+    held = db._engine.begin()
+    with pytest.raises(PoolTimeout):
+        db.query("SELECT 1")
+    del held
+    assert db.value("SELECT 1") == 1
+    assert open_connections(db) == 1
 
 
 def test_the_pool_is_lazy_bounded_and_waited_for(server: mariadb.MariaDB) -> None:

@@ -111,6 +111,7 @@ def test_names_are_bound_from_a_dict_or_keywords(db: Database) -> None:
         (lambda db: db.query("SELECT ?1", 1), "`\\?1` is no placeholder"),
         (lambda db: db.query("SELECT ?", object()), "type `object` cannot be a parameter"),
         (lambda db: db.query("SELECT ?", 2**63), "64 bits"),
+        (lambda db: db.query("SELECT ?", "\udc80"), "surrogate"),
         (lambda db: db.query("SELECT ?", float("nan")), "NaN"),
         (lambda db: db.query(" -- nothing\n"), "the statement is empty"),
         (lambda db: db.query("SELEC 1"), "syntax error"),
@@ -125,6 +126,8 @@ def test_wrong_use_says_what_is_wrong(
     db: Database, call: Callable[[Database], object], message: str | None
 ) -> None:
     with pytest.raises(ProgrammingError, match=message):
+        call(db)
+    with db.tx(), pytest.raises(ProgrammingError, match=message):
         call(db)
     assert db.value("SELECT 1") == 1
 

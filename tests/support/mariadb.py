@@ -8,7 +8,7 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -158,7 +158,13 @@ class Proxy:
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self.listener.getsockname()[1]
         self._open: list[socket.socket] = []
-        threading.Thread(target=self._accept, daemon=True).start()
+        self._threads: list[threading.Thread] = []
+        self._start(self._accept)
+
+    def _start(self, work: Callable[..., None], *arguments: object) -> None:
+        thread = threading.Thread(target=work, args=arguments, daemon=True)
+        self._threads.append(thread)
+        thread.start()
 
     def _accept(self) -> None:
         with suppress(OSError):
@@ -168,8 +174,8 @@ class Proxy:
                 server = socket.create_connection(("127.0.0.1", self.target))
                 self._open += [client, server]
                 cut = threading.Event()
-                threading.Thread(target=self._up, args=(client, server, cut), daemon=True).start()
-                threading.Thread(target=self._down, args=(client, server, cut), daemon=True).start()
+                self._start(self._up, client, server, cut)
+                self._start(self._down, client, server, cut)
 
     def _up(self, client: socket.socket, server: socket.socket, cut: threading.Event) -> None:
         with suppress(OSError):
@@ -194,8 +200,12 @@ class Proxy:
         for connection in self._open:
             with suppress(OSError):
                 connection.shutdown(socket.SHUT_RDWR)
-        self._open.clear()
 
     def close(self) -> None:
-        self.listener.close()
+        with suppress(OSError):
+            self.listener.shutdown(socket.SHUT_RDWR)
         self.drop_all()
+        for thread in self._threads:
+            thread.join()
+        for connection in (self.listener, *self._open):
+            connection.close()

@@ -1,5 +1,8 @@
 //! MySQL and MariaDB for `trivet.db`: the module `trivet._mysql`. Whoever waits for the server has released the GIL.
-#![allow(unsafe_code, reason = "a look at a descriptor, what a fork leaves, and rows without `type.__call__`")]
+#![allow(
+    unsafe_code,
+    reason = "a look at a descriptor, what a fork leaves, and rows without `type.__call__`"
+)]
 
 mod errors;
 mod link;
@@ -32,6 +35,7 @@ const UNACKNOWLEDGED_MILLISECONDS: u32 = 30_000;
 #[pyclass(frozen, module = "trivet._mysql")]
 #[derive(Debug)]
 struct Connection {
+    pool: Arc<Pool>,
     link: Mutex<Option<Link>>,
     broken: Mutex<Option<String>>,
     #[pyo3(get)]
@@ -48,8 +52,8 @@ impl Connection {
 }
 
 impl Connection {
-    fn new(link: Link) -> Self {
-        Self { link: Mutex::new(Some(link)), broken: Mutex::default(), pid: std::process::id() }
+    fn new(pool: Arc<Pool>, link: Link) -> Self {
+        Self { pool, link: Mutex::new(Some(link)), broken: Mutex::default(), pid: std::process::id() }
     }
 
     fn take(&self) -> Option<Link> {
@@ -79,10 +83,12 @@ impl Connection {
 
 impl Drop for Connection {
     fn drop(&mut self) {
-        // A transaction nobody ended, in a child of the process that began it.
-        if self.pid != std::process::id()
-            && let Some(link) = self.take()
-        {
+        let Some(mut link) = self.take() else { return };
+        if self.pid == std::process::id() {
+            // Nobody ended it: something came between its begin and the block around it.
+            link.mark_dirty();
+            self.pool.give(link);
+        } else {
             pool::abandon_link(link);
         }
     }
@@ -144,7 +150,9 @@ impl Database {
                 }
                 Some(wanted)
             }
-            other => return Err(PyValueError::new_err(format!("`tls` is off, on or unverified, not `{other}`"))),
+            other => {
+                return Err(PyValueError::new_err(format!("`tls` is off, on or unverified, not `{other}`")));
+            }
         };
         let limit = |seconds: f64| (seconds > 0.0).then(|| Duration::from_secs_f64(seconds));
         let named = socket.clone().unwrap_or_else(|| format!("{host}:{port}"));
@@ -200,7 +208,8 @@ impl Database {
         stays: bool,
     ) -> PyResult<(u64, u64)> {
         let answer = self.run(py, held, sql, values, Traits { reads, stays })?;
-        let affected = if answer.affected == 0 && !reads { answer.rows.len() as u64 } else { answer.affected };
+        let affected =
+            if answer.affected == 0 && !reads { answer.rows.len() as u64 } else { answer.affected };
         Ok((affected, answer.last_id))
     }
 
@@ -212,15 +221,17 @@ impl Database {
         sql: &str,
     ) -> PyResult<Bound<'py, PyList>> {
         let held = held.get();
-        let answer =
-            py.detach(|| held.with(|link| link.run_text(sql))).map_err(|f| raise(py, f, At::Transaction, Some(sql)))?;
+        let answer = py
+            .detach(|| held.with(|link| link.run_text(sql)))
+            .map_err(|f| raise(py, f, At::Transaction, Some(sql)))?;
         self.rows(py, sql, answer)
     }
 
     /// A connection with a transaction.
     fn begin(&self, py: Python<'_>) -> PyResult<Connection> {
         let pool = self.pool();
-        py.detach(|| pool.begin()).map(Connection::new).map_err(|f| raise(py, f, At::Read, None))
+        let link = py.detach(|| pool.begin()).map_err(|f| raise(py, f, At::Read, None))?;
+        Ok(Connection::new(pool, link))
     }
 
     /// A connection for other purposes; it is reset when it comes back.
@@ -228,7 +239,7 @@ impl Database {
         let pool = self.pool();
         let mut link = py.detach(|| pool.take()).map_err(|f| raise(py, f, At::Read, None))?;
         link.mark_dirty();
-        Ok(Connection::new(link))
+        Ok(Connection::new(pool, link))
     }
 
     /// Commits and takes the connection back, also when it raises.
@@ -334,7 +345,12 @@ impl Database {
     }
 
     /// The class of a statement's rows. It changes when its table does.
-    fn class<'py>(&self, py: Python<'py>, sql: &str, columns: &Arc<[Column]>) -> PyResult<Bound<'py, PyType>> {
+    fn class<'py>(
+        &self,
+        py: Python<'py>,
+        sql: &str,
+        columns: &Arc<[Column]>,
+    ) -> PyResult<Bound<'py, PyType>> {
         if let Some(found) = self.classes.lock().unwrap_or_else(PoisonError::into_inner).get(sql)
             && found.columns.len() == columns.len()
             && found.columns.iter().zip(columns.iter()).all(|(a, b)| a.name_ref() == b.name_ref())

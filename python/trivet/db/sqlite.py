@@ -23,7 +23,9 @@ BUSY_TIMEOUT_SECONDS = 5.0
 STATEMENTS_CACHED = 256
 WORKERS = 8
 SYNCHRONOUS = ("off", "normal", "full", "extra")
-PLAIN = frozenset({int, str, bytes, type(None)})
+PLAIN = frozenset({int, str, bytes, bool, type(None)})
+# What Python's module raises for a statement and its values.
+ERRORS = (sqlite3.Error, sqlite3.Warning, OverflowError, UnicodeEncodeError)
 
 # Primary result codes (sqlite.org/rescode.html) that are the statement's fault: ERROR, MISMATCH, MISUSE,
 # RANGE, TOOBIG.
@@ -152,50 +154,53 @@ class SQLite:
         else:
             connection.close()
 
-    @contextmanager
-    def _connection(self, held: Connection | None, sql: str | None) -> Iterator[sqlite3.Connection]:
-        connection = held or self._take()
-        try:
-            yield connection.raw
-        except (sqlite3.Error, sqlite3.Warning, OverflowError) as error:
-            if held and not held.raw.in_transaction:
-                held.broken = str(error)
-            fail(error, sql)
-        finally:
-            if not held:
-                self._give(connection)
-
-    # Statements.
+    # Statements. One is a few microseconds of SQLite's: what stands around it is written out.
 
     def query(self, held: Connection | None, plan: Plan, values: Sequence[Any]) -> list[Row]:
-        with self._connection(held, plan.original) as raw:
-            cursor = raw.execute(plan.sql, adapted(values))
+        values = adapted(values)
+        connection = held or self._take()
+        try:
+            cursor = connection.raw.execute(plan.sql, values)
             rows = cursor.fetchall()
-            if cursor.description is None:
-                return []
-            return list(map(row_class(tuple([column[0] for column in cursor.description])), rows))
+            columns = cursor.description
+        except ERRORS as error:
+            self._failed(held, error, plan.original)
+        finally:
+            if held is None:
+                self._give(connection)
+        if not rows:
+            return []
+        return list(map(row_class(tuple([column[0] for column in columns])), rows))
 
     def execute(self, held: Connection | None, plan: Plan, values: Sequence[Any]) -> Result:
-        with self._connection(held, plan.original) as raw:
-            cursor = raw.execute(plan.sql, adapted(values))
-            if cursor.description is not None:
-                # A `RETURNING` has done its work only when its rows are fetched.
-                returned = len(cursor.fetchall())
-                return Result(
-                    max(cursor.rowcount, returned if plan.verb != "select" else 0), cursor.lastrowid
-                )
-            return Result(
-                max(cursor.rowcount, 0), cursor.lastrowid if plan.verb in ("insert", "replace") else None
-            )
+        values = adapted(values)
+        connection = held or self._take()
+        try:
+            cursor = connection.raw.execute(plan.sql, values)
+            # A `RETURNING` has done its work only when its rows are fetched.
+            returned = len(cursor.fetchall())
+        except ERRORS as error:
+            self._failed(held, error, plan.original)
+        finally:
+            if held is None:
+                self._give(connection)
+        count = 0 if plan.reads else max(cursor.rowcount, returned)
+        return Result(count, cursor.lastrowid if plan.verb in ("insert", "replace") else None)
+
+    def _failed(self, held: Connection | None, error: Exception, sql: str | None) -> NoReturn:
+        if held is not None and not held.raw.in_transaction:
+            held.broken = str(error)
+        fail(error, sql)
 
     def executemany(self, held: Connection | None, plan: Plan, rows: Iterable[Sequence[Any]]) -> Result:
         connection = held or self.begin()
         try:
-            with self._connection(connection, plan.original) as raw:
-                cursor = raw.executemany(plan.sql, map(adapted, rows))
-        except BaseException:
+            cursor = connection.raw.executemany(plan.sql, map(adapted, rows))
+        except BaseException as error:
             if not held:
                 self.rollback(connection)
+            if isinstance(error, ERRORS):
+                self._failed(held, error, plan.original)
             raise
         if not held:
             self.commit(connection)
@@ -217,8 +222,10 @@ class SQLite:
         return connection
 
     def savepoint(self, held: Connection, statement: str) -> None:
-        with self._connection(held, None) as raw:
-            raw.execute(statement)
+        try:
+            held.raw.execute(statement)
+        except ERRORS as error:
+            self._failed(held, error, None)
 
     def commit(self, held: Connection) -> None:
         try:
@@ -273,7 +280,7 @@ class SQLite:
 def adapted(values: Sequence[Any]) -> Sequence[Any]:
     """Values as SQLite takes them; most need nothing."""
     for value in values:
-        if type(value) not in PLAIN or type(value) is int:
+        if type(value) not in PLAIN:
             return [for_sqlite(value) for value in values]
     return values
 
@@ -282,6 +289,8 @@ def fail(error: Exception, sql: str | None) -> NoReturn:
     """Raises our error for SQLite's."""
     code: int | None = getattr(error, "sqlite_errorcode", None)
     text = str(error)
+    if isinstance(error, OverflowError):
+        text = "an integer of more than 64 bits cannot be a parameter"
     raise kind_of(error, code, text)(text, code=code, sql=sql) from error
 
 

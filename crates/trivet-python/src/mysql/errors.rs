@@ -49,16 +49,19 @@ fn exception(py: Python<'_>, failure: Failure, at: At, sql: Option<&str>) -> PyR
         Failure::Lost { why, sent } => match at {
             At::Commit if sent => (
                 "CommitUnknown",
-                format!("the connection was lost before the commit was acknowledged: {why}; it happened, or it did not"),
+                format!(
+                    "the connection was lost before the commit was acknowledged: {why}; it happened, or it did not"
+                ),
             ),
             At::Change if sent => (
                 "CommitUnknown",
-                format!("the connection was lost before the statement was acknowledged: {why}; it happened, or it did not"),
+                format!(
+                    "the connection was lost before the statement was acknowledged: {why}; it happened, or it did not"
+                ),
             ),
-            At::Transaction | At::Commit => (
-                "OperationalError",
-                format!("the connection was lost, and the transaction with it: {why}"),
-            ),
+            At::Transaction | At::Commit => {
+                ("OperationalError", format!("the connection was lost, and the transaction with it: {why}"))
+            }
             At::Read | At::Change => ("OperationalError", format!("the connection was lost: {why}")),
         },
     };

@@ -41,7 +41,7 @@ impl Failure {
             }
             mysql::Error::MySqlError(e) => Self::Server { code: e.code, state: e.state, message: e.message },
             mysql::Error::DriverError(e @ mysql::DriverError::MixedParams) => Self::Wrong(e.to_string()),
-            other => Self::Lost { why: other.to_string(), sent },
+            other => Self::Lost { why: reason(&other), sent },
         }
     }
 
@@ -52,6 +52,21 @@ impl Failure {
             Self::Lost { .. } => true,
             _ => false,
         }
+    }
+}
+
+/// What the client library says, without its names for it.
+fn reason(error: &mysql::Error) -> String {
+    use std::io::ErrorKind;
+    match error {
+        mysql::Error::IoError(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
+            "no answer in time".into()
+        }
+        mysql::Error::IoError(e) => e.to_string(),
+        mysql::Error::CodecError(e) => e.to_string(),
+        mysql::Error::DriverError(e) => e.to_string(),
+        mysql::Error::TlsError(e) => e.to_string(),
+        other => other.to_string(),
     }
 }
 
@@ -88,8 +103,10 @@ impl Link {
             Ok(conn) => {
                 Ok(Self { conn, statements: HashMap::new(), dirty: false, lost: false, used: Instant::now() })
             }
-            Err(mysql::Error::MySqlError(e)) => Err(Failure::Unreachable { why: e.message, code: Some(e.code) }),
-            Err(e) => Err(Failure::Unreachable { why: e.to_string(), code: None }),
+            Err(mysql::Error::MySqlError(e)) => {
+                Err(Failure::Unreachable { why: e.message, code: Some(e.code) })
+            }
+            Err(e) => Err(Failure::Unreachable { why: reason(&e), code: None }),
         }
     }
 

@@ -1,18 +1,19 @@
 //! Connections for a process: opened when needed, at most so many, looked at before use, left alone after a fork.
 
+use std::net::{IpAddr, ToSocketAddrs};
 use std::os::fd::RawFd;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use mysql::{Opts, Value};
+use mysql::{Opts, OptsBuilder, Value};
 
 use super::link::{Answer, Failure, Link, Traits};
 
 /// What a pool is made of.
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
-    /// One for each address to try, in order.
     pub(crate) opts: Opts,
+    /// For messages.
     pub(crate) host: String,
     pub(crate) size: usize,
     /// How long a statement waits for a connection.
@@ -72,7 +73,7 @@ impl Pool {
             if links.open < self.settings.size {
                 links.open += 1;
                 drop(links);
-                return Link::open(self.settings.opts.clone()).map_err(|failure| {
+                return self.connect().map_err(|failure| {
                     self.forget_one();
                     match failure {
                         Failure::Unreachable { why, code } => {
@@ -91,6 +92,32 @@ impl Pool {
             }
             links = self.freed.wait_timeout(links, left).unwrap_or_else(PoisonError::into_inner).0;
         }
+    }
+
+    /// To the first of the host's addresses that accepts. The client library tries one only; a name that TLS has to
+    /// verify it must have as it is.
+    fn connect(&self) -> Result<Link, Failure> {
+        let opts = &self.settings.opts;
+        let host = opts.get_ip_or_hostname();
+        if opts.get_ssl_opts().is_some() || opts.get_socket().is_some() || host.parse::<IpAddr>().is_ok() {
+            return Link::open(opts.clone());
+        }
+        let addresses = (&*host, opts.get_tcp_port())
+            .to_socket_addrs()
+            .map_err(|e| Failure::Unreachable { why: e.to_string(), code: None })?;
+        let mut last = Failure::Unreachable { why: "the name has no address".into(), code: None };
+        for address in addresses {
+            let ip = match address.ip() {
+                IpAddr::V4(ip) => ip.to_string(),
+                IpAddr::V6(ip) => format!("[{ip}]"),
+            };
+            match Link::open(OptsBuilder::from_opts(opts.clone()).ip_or_hostname(Some(ip)).into()) {
+                // A server that answers is the one that was meant.
+                Err(failure @ Failure::Unreachable { code: None, .. }) => last = failure,
+                other => return other,
+            }
+        }
+        Err(last)
     }
 
     /// Takes a connection back, as new or not at all.
@@ -140,7 +167,10 @@ impl Pool {
         .map(|(link, _)| link)
     }
 
-    fn on_a_link<T>(&self, mut work: impl FnMut(&mut Link) -> Result<T, Failure>) -> Result<(Link, T), Failure> {
+    fn on_a_link<T>(
+        &self,
+        mut work: impl FnMut(&mut Link) -> Result<T, Failure>,
+    ) -> Result<(Link, T), Failure> {
         let mut again = true;
         loop {
             let mut link = self.take()?;

@@ -61,7 +61,8 @@ fn value_of(value: &Bound<'_, PyAny>, first: bool) -> PyResult<Value> {
         return Ok(Value::NULL);
     }
     if let Ok(text) = value.cast_exact::<PyString>() {
-        return Ok(Value::Bytes(text.to_str()?.as_bytes().to_vec()));
+        let text = text.to_str().map_err(|e| wrong(py, &e.to_string()))?;
+        return Ok(Value::Bytes(text.as_bytes().to_vec()));
     }
     if let Ok(number) = value.cast_exact::<PyInt>() {
         return integer(number);
@@ -203,14 +204,21 @@ fn instance<'py>(class: &Bound<'py, PyType>, values: Bound<'py, PyTuple>) -> PyR
     }
 }
 
-fn to_python<'py>(py: Python<'py>, known: &Known, value: Value, column: &Column) -> PyResult<Bound<'py, PyAny>> {
+fn to_python<'py>(
+    py: Python<'py>,
+    known: &Known,
+    value: Value,
+    column: &Column,
+) -> PyResult<Bound<'py, PyAny>> {
     Ok(match value {
         Value::NULL => py.None().into_bound(py),
         Value::Int(number) => number.into_pyobject(py)?.into_any(),
         Value::UInt(number) => number.into_pyobject(py)?.into_any(),
         Value::Double(number) => PyFloat::new(py, number).into_any(),
         // What was stored as 1.1 is read as 1.1: through the shortest text that is this number.
-        Value::Float(number) => PyFloat::new(py, number.to_string().parse().unwrap_or(f64::from(number))).into_any(),
+        Value::Float(number) => {
+            PyFloat::new(py, number.to_string().parse().unwrap_or(f64::from(number))).into_any()
+        }
         Value::Date(year, month, day, hour, minute, second, micro) => {
             moment(py, known, column.column_type(), (year, month, day), (hour, minute, second, micro))?
         }
@@ -242,7 +250,11 @@ fn cell<'py>(py: Python<'py>, known: &Known, bytes: Vec<u8>, column: &Column) ->
         MYSQL_TYPE_FLOAT | MYSQL_TYPE_DOUBLE => {
             PyFloat::new(py, text(&bytes).parse().map_err(|_| bad())?).into_any()
         }
-        MYSQL_TYPE_DATE | MYSQL_TYPE_NEWDATE | MYSQL_TYPE_DATETIME | MYSQL_TYPE_DATETIME2 | MYSQL_TYPE_TIMESTAMP
+        MYSQL_TYPE_DATE
+        | MYSQL_TYPE_NEWDATE
+        | MYSQL_TYPE_DATETIME
+        | MYSQL_TYPE_DATETIME2
+        | MYSQL_TYPE_TIMESTAMP
         | MYSQL_TYPE_TIMESTAMP2 => {
             let (date, clock) = split_moment(&text(&bytes)).ok_or_else(bad)?;
             moment(py, known, kind, date, clock)?
