@@ -229,7 +229,7 @@ def test_a_name_with_several_addresses_is_tried_to_the_end(server: mariadb.Maria
         pytest.skip("this machine has no localhost")
     with Database(server.url().replace("127.0.0.1", "localhost")) as db:
         assert db.value("SELECT 1") == 1
-    with pytest.raises(OperationalError, match="cannot connect to `no.such.host.invalid:"):
+    with pytest.raises(OperationalError, match=r"cannot connect to `no\.such\.host\.invalid:"):
         Database(server.url().replace("127.0.0.1", "no.such.host.invalid")).query("SELECT 1")
 
 

@@ -33,25 +33,23 @@ STATEMENT_CODES = frozenset({1, 20, 21, 25, 18})
 CONSTRAINT = 19
 
 
-class Connection:
+class Connection(sqlite3.Connection):
     """One of SQLite's connections, and the process that may use it."""
 
-    __slots__ = ("broken", "pid", "raw")
-
-    def __init__(self, raw: sqlite3.Connection) -> None:
-        self.raw = raw
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
         self.pid = os.getpid()
         self.broken: str | None = None
 
     def close(self) -> None:
-        # Closing what a fork copied would take part in the parent's locking (sqlite.org/howtocorrupt.html
-        # §2.6).
+        # Closing what a fork copied would take part in the parent's locks (sqlite.org/howtocorrupt.html §2.6).
         if self.pid == os.getpid():
-            self.raw.close()
+            super().close()
 
     def __del__(self, getpid: Callable[[], int] = os.getpid) -> None:
-        if self.pid == getpid():
-            self.raw.close()
+        # A thread that ends leaves its connection behind.
+        if getattr(self, "pid", None) == getpid():
+            super().close()
 
 
 # Connections of the parent process, which a child must neither use nor close.
@@ -85,7 +83,7 @@ class SQLite:
 
     def _open(self) -> Connection:
         try:
-            raw = sqlite3.connect(
+            connection = Connection(
                 self.path or ":memory:",
                 timeout=self.timeout,
                 isolation_level=None,
@@ -95,24 +93,23 @@ class SQLite:
             )
         except sqlite3.Error as error:
             raise OperationalError(f"`{self.path}`: {error}") from None
-        connection = Connection(raw)
         try:
             if self.path:
-                self._use_wal(raw)
-            raw.execute("PRAGMA foreign_keys = ON")
-            raw.execute(f"PRAGMA synchronous = {self.synchronous}")
+                self._use_wal(connection)
+            connection.execute("PRAGMA foreign_keys = ON")
+            connection.execute(f"PRAGMA synchronous = {self.synchronous}")
         except sqlite3.Error as error:
             connection.close()
             raise OperationalError(f"`{self.path}`: {error}") from None
         return connection
 
-    def _use_wal(self, raw: sqlite3.Connection) -> None:
+    def _use_wal(self, connection: Connection) -> None:
         """Several processes at once may try: the change of mode does not wait for its lock by itself."""
         deadline = time.monotonic() + self.timeout
         while True:
             try:
-                if raw.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
-                    raw.execute("PRAGMA journal_mode = WAL").fetchone()
+                if connection.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
+                    connection.execute("PRAGMA journal_mode = WAL").fetchone()
                 return
             except sqlite3.OperationalError as error:
                 if "locked" not in str(error) or time.monotonic() > deadline:
@@ -160,7 +157,7 @@ class SQLite:
         values = adapted(values)
         connection = held or self._take()
         try:
-            cursor = connection.raw.execute(plan.sql, values)
+            cursor = connection.execute(plan.sql, values)
             rows = cursor.fetchall()
             columns = cursor.description
         except ERRORS as error:
@@ -176,7 +173,7 @@ class SQLite:
         values = adapted(values)
         connection = held or self._take()
         try:
-            cursor = connection.raw.execute(plan.sql, values)
+            cursor = connection.execute(plan.sql, values)
             # A `RETURNING` has done its work only when its rows are fetched.
             returned = len(cursor.fetchall())
         except ERRORS as error:
@@ -188,14 +185,14 @@ class SQLite:
         return Result(count, cursor.lastrowid if plan.verb in ("insert", "replace") else None)
 
     def _failed(self, held: Connection | None, error: Exception, sql: str | None) -> NoReturn:
-        if held is not None and not held.raw.in_transaction:
+        if held is not None and not held.in_transaction:
             held.broken = str(error)
         fail(error, sql)
 
     def executemany(self, held: Connection | None, plan: Plan, rows: Iterable[Sequence[Any]]) -> Result:
         connection = held or self.begin()
         try:
-            cursor = connection.raw.executemany(plan.sql, map(adapted, rows))
+            cursor = connection.executemany(plan.sql, map(adapted, rows))
         except BaseException as error:
             if not held:
                 self.rollback(connection)
@@ -213,7 +210,7 @@ class SQLite:
         try:
             # The write lock at once: a transaction that reads first and writes later would find itself
             # refused.
-            connection.raw.execute("BEGIN IMMEDIATE")
+            connection.execute("BEGIN IMMEDIATE")
         except BaseException as error:
             self._give(connection)
             if isinstance(error, sqlite3.Error):
@@ -223,13 +220,13 @@ class SQLite:
 
     def savepoint(self, held: Connection, statement: str) -> None:
         try:
-            held.raw.execute(statement)
+            held.execute(statement)
         except ERRORS as error:
             self._failed(held, error, None)
 
     def commit(self, held: Connection) -> None:
         try:
-            held.raw.execute("COMMIT")
+            held.execute("COMMIT")
         except sqlite3.Error as error:
             self.rollback(held)
             fail(error, None)
@@ -237,11 +234,11 @@ class SQLite:
 
     def rollback(self, held: Connection) -> None:
         try:
-            if held.raw.in_transaction:
-                held.raw.execute("ROLLBACK")
+            if held.in_transaction:
+                held.execute("ROLLBACK")
         except sqlite3.Error:
             # Closing it rolls back for certain.
-            held.raw.close()
+            held.close()
             if self.path is None:
                 self._memory = None
                 self._turn.release()
@@ -253,11 +250,11 @@ class SQLite:
         """A connection to do with as one likes; waits `timeout` seconds for locks."""
         connection = self._take()
         try:
-            connection.raw.execute(f"PRAGMA busy_timeout = {int(timeout * 1000)}")
+            connection.execute(f"PRAGMA busy_timeout = {int(timeout * 1000)}")
             try:
-                yield connection.raw
+                yield connection
             finally:
-                connection.raw.execute(f"PRAGMA busy_timeout = {int(self.timeout * 1000)}")
+                connection.execute(f"PRAGMA busy_timeout = {int(self.timeout * 1000)}")
         except sqlite3.Error as error:
             fail(error, None)
         finally:
