@@ -5,12 +5,14 @@ from __future__ import annotations
 import importlib.util
 import os
 import sys
+import threading
 from importlib.machinery import ExtensionFileLoader
 from pathlib import Path
 from types import ModuleType
 
 HERE = Path(__file__).resolve().parent
 LIBRARY = "trivet_native.abi3.so"
+_lock = threading.RLock()
 
 
 def library() -> Path:
@@ -32,24 +34,25 @@ def native(name: str) -> ModuleType:
     Raises `ImportError` where the library is missing or was built for another Python.
     """
     full = f"trivet.{name}"
-    known = sys.modules.get(full)
-    if known is not None:
-        return known
-    path = library()
-    if not path.is_file():
-        raise ImportError(
-            f"`{path}` is missing\n"
-            "hint: `pip install --force-reinstall trivet`, or `make build` in a checkout"
-        )
-    loader = ExtensionFileLoader(full, str(path))
-    spec = importlib.util.spec_from_file_location(full, path, loader=loader)
-    if spec is None:
-        raise ImportError(f"`{path}` cannot be loaded")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[full] = module
-    try:
-        loader.exec_module(module)
-    except BaseException:
-        del sys.modules[full]
-        raise
-    return module
+    with _lock:
+        known = sys.modules.get(full)
+        if known is not None:
+            return known
+        path = library()
+        if not path.is_file():
+            raise ImportError(
+                f"`{path}` is missing\n"
+                "hint: `pip install --force-reinstall trivet`, or `make build` in a checkout"
+            )
+        loader = ExtensionFileLoader(full, str(path))
+        spec = importlib.util.spec_from_file_location(full, path, loader=loader)
+        if spec is None:
+            raise ImportError(f"`{path}` cannot be loaded")
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[full] = module
+        try:
+            loader.exec_module(module)
+        except BaseException:
+            del sys.modules[full]
+            raise
+        return module
