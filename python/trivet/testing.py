@@ -461,7 +461,7 @@ class Client:
             if (response.status == 303 and method != "HEAD") or (response.status < 303 and method == "POST"):
                 method, body, kind = "GET", b"", None
                 fields = [pair for pair in fields if not pair[0].lower().startswith("content-")]
-            next_url = _url(url, target, None)
+            next_url = _url(url, urljoin(url, target), None)
             if urlsplit(next_url)[:2] != urlsplit(url)[:2]:
                 fields = [
                     pair for pair in fields if pair[0].lower() not in ("authorization", "cookie", "host")
