@@ -21,6 +21,8 @@ from http.server import BaseHTTPRequestHandler
 from typing import IO, Any
 from urllib.parse import unquote_to_bytes
 
+from trivet.dev import log_line, wants_color
+
 __all__ = ["Server", "make_server", "run"]
 
 IDLE_S = 15.0
@@ -175,10 +177,11 @@ class Handler(BaseHTTPRequestHandler):
 
     def _log(self, call: _Call, seconds: float) -> None:
         if not self.server.quiet:
-            status = call.status.partition(" ")[0] or "---"
+            status = int(call.status.partition(" ")[0] or 0)
             clock = time.strftime("%H:%M:%S")
-            line = f"{clock} {self.command} {self.path} {status} {seconds * 1e3:.1f} ms\n"
-            sys.stderr.write("".join(c if c.isprintable() or c == "\n" else f"\\x{ord(c):02x}" for c in line))
+            color = wants_color()
+            line = log_line(clock, self.command, self.path, status, seconds, color=color)
+            sys.stderr.write(line + "\n")
 
     def log_message(self, format: str, *args: Any) -> None:
         """Our own line says it all."""

@@ -12,6 +12,7 @@ mod reference;
 mod run;
 mod serve;
 mod show;
+mod tools;
 mod values;
 
 use std::ffi::OsString;
@@ -65,6 +66,9 @@ fn dispatch(args: Vec<OsString>) -> Result<ExitCode, Failure> {
         Command::Serve(args) => serve::serve(args.file.as_deref()),
         Command::Check(args) => check::run(&args),
         Command::Reload(args) => show::reload(&args),
+        Command::Routes(args) => tools::routes(&args),
+        Command::Openapi(args) => tools::openapi(&args),
+        Command::Db(args) => tools::db(&args),
         Command::Status(args) => {
             let text = show::show(&args)?;
             std::io::stdout()
