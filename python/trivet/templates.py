@@ -126,8 +126,8 @@ def _jsonable(value: Any) -> Any:
         return str(value)
     if isinstance(value, (set, frozenset)):
         return list(value)
-    if isinstance(value, Mapping):
-        return dict(value)
+    if hasattr(value, "keys") and hasattr(value, "__getitem__"):  # mappings, and rows of a database
+        return {key: value[key] for key in value.keys()}  # noqa: SIM118 - rows give values
     if isinstance(value, Iterable):
         return list(value)
     raise TypeError(f"`{type(value).__name__}` has no form in JSON")
