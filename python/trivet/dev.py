@@ -20,12 +20,12 @@ import sys
 import sysconfig
 import tokenize
 import traceback
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from ipaddress import ip_address
 from types import CodeType, FrameType, FunctionType, ModuleType, TracebackType
 from typing import Any
 
-__all__ = ["error_page", "is_local", "log_line", "mask"]
+__all__ = ["error_page", "is_local", "log_line", "mask", "pages"]
 
 CONTEXT_LINES = 6
 FRAMES_MAX = 80
@@ -99,6 +99,39 @@ def error_page(error: BaseException, environ: Mapping[str, Any]) -> bytes | None
         return f"<!doctype html><meta charset=utf-8><title>Error</title><pre>{text}</pre>".encode(
             "utf-8", "backslashreplace"
         )
+
+
+def pages(app: Callable[..., Any]) -> Callable[..., Any]:
+    """``app``, a WSGI application, with a page for what it raises before its answer has begun.
+
+    An application that turns its own exceptions into answers is asked to raise them: a :class:`trivet.App`
+    and Flask know ``propagate_errors`` and ``PROPAGATE_EXCEPTIONS``. What nobody may see is raised again,
+    for the server.
+    """
+    if hasattr(app, "propagate_errors"):
+        app.propagate_errors = True
+    config = getattr(app, "config", None)
+    if isinstance(config, dict) and config.get("PROPAGATE_EXCEPTIONS", 0) is None:
+        config["PROPAGATE_EXCEPTIONS"] = True
+
+    def call(environ: dict[str, Any], start_response: Callable[..., Any]) -> Any:
+        try:
+            return app(environ, start_response)
+        except Exception as error:
+            page = error_page(error, environ)
+            if page is None:
+                raise
+            trace = error.__traceback__.tb_next if error.__traceback__ is not None else None
+            lines = traceback.format_exception(type(error), error, trace)
+            errors = environ.get("wsgi.errors") or sys.stderr
+            errors.write("".join(lines))
+            errors.flush()
+            fields = [("Content-Type", "text/html; charset=utf-8"), ("Content-Length", str(len(page)))]
+            fields.append(("Cache-Control", "no-store"))
+            start_response("500 Internal Server Error", fields, sys.exc_info())
+            return [b"" if environ.get("REQUEST_METHOD") == "HEAD" else page]
+
+    return call
 
 
 # Secrets.

@@ -327,8 +327,9 @@ pub(crate) struct Run {
 
 /// Serves a WSGI application at https://localhost:8443 while it is being written.
 ///
-/// As `trivet run` with `--reload`, `--access-logfile -`, `--bind 127.0.0.1:8443` and a certificate for localhost, by an
-/// authority that is made for this user at the first time.
+/// As `trivet run` with `--reload`, `--access-logfile -`, `--bind 127.0.0.1:8443`, `--graceful-timeout 2s`, `--env
+/// TRIVET_DEV=1` (pages that show errors, to this machine alone) and a certificate for localhost, by an authority that is
+/// made for this user at the first time.
 #[derive(Debug, Args)]
 #[command(args_override_self = true, allow_negative_numbers = true)]
 pub(crate) struct Dev {

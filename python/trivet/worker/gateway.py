@@ -6,7 +6,7 @@ import ast
 import contextlib
 import difflib
 import faulthandler
-import importlib
+import importlib.util
 import io
 import os
 import select
@@ -298,9 +298,17 @@ class Files:
             # Watched first and looked at then: no change falls between the two.
             watch.folders(self.folders())
             if (path := self.changed()) is not None:
+                forget_compiled(path)
                 native.changed(path)
                 return
             watch.wait()
+
+
+def forget_compiled(path: str) -> None:
+    """Two versions within a second and of one size are the same to Python, which compares these two alone."""
+    if path.endswith(".py"):
+        with contextlib.suppress(OSError, NotImplementedError):
+            os.unlink(importlib.util.cache_from_source(path))
 
 
 class Watch:
@@ -361,6 +369,19 @@ def source_files(folder: str) -> list[str]:
     return found
 
 
+def with_error_page(app: Callable[..., Any]) -> Callable[..., Any]:
+    """Whatever the application raises before its answer has begun becomes a page, for this machine alone."""
+    path = os.path.join(os.path.dirname(HERE), "dev.py")
+    spec = importlib.util.spec_from_file_location("_trivet_dev", path)
+    if spec is None or spec.loader is None:
+        return app
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    pages: Callable[..., Any] = module.pages(app)
+    return pages
+
+
 def serve(app: Callable[..., Any], threads: int) -> None:
     """Runs the slots: one in this thread, or each of several in its own."""
     hooks = (app, Errors(), FileWrapper, report)
@@ -407,6 +428,8 @@ def main(extension: ModuleType) -> int:
     if start["reload"]:
         # What changes after `ready` must be noticed, so the first look comes before.
         threading.Thread(target=Files().wait, name="reload", daemon=True).start()
+    if os.environ.get("TRIVET_DEV"):
+        app = with_error_page(app)
     version = ".".join(map(str, sys.version_info[:3]))
     native.ready(f"{version} ({sys.executable})", name)
     if start["check_only"]:
