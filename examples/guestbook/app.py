@@ -18,7 +18,7 @@ from typing import Any
 
 from accounts import Person, check_new, check_password, folded, hashed
 from pictures import NotAPicture, keep
-from trivet import App, Form, NotFound, Request, Response, Session, Upload, file, redirect
+from trivet import App, Form, NotFound, Request, Response, Session, Upload, file, is_safe_next, redirect
 from trivet.db import Database, IntegrityError, migrate
 from trivet.templates import Templates
 
@@ -27,6 +27,7 @@ DATA = Path(os.environ.get("GUESTBOOK_DATA", HERE / "data"))
 PICTURES = DATA / "pictures"
 ENTRIES_PER_PAGE = 10
 TEXT_CHARACTERS_MAX = 1000
+POLICY = "default-src 'self'; frame-ancestors 'none'; form-action 'self'"
 
 
 def secret() -> str:
@@ -72,11 +73,10 @@ def person(session: Session) -> Person:
 
 
 def visitor(session: Session) -> Person | None:
-    row = (
-        db.one("SELECT id, name, is_admin FROM people WHERE id = ?", session["person"])
-        if "person" in session
-        else None
-    )
+    """The same, or None."""
+    if "person" not in session:
+        return None
+    row = db.one("SELECT id, name, is_admin FROM people WHERE id = ?", session["person"])
     return None if row is None else Person(row.id, row.name, bool(row.is_admin))
 
 
@@ -107,9 +107,7 @@ def the_signed_in_only(person: Person) -> None:
 def headers(req: Request) -> Any:
     response = yield
     response.headers.setdefault("X-Content-Type-Options", "nosniff")
-    response.headers.setdefault(
-        "Content-Security-Policy", "default-src 'self'; frame-ancestors 'none'; form-action 'self'"
-    )
+    response.headers.setdefault("Content-Security-Policy", POLICY)
 
 
 # Pages.
@@ -203,7 +201,7 @@ def sign_up(session: Session, name: Form[str], password: Form[str]) -> Response:
                 hashed(password),
                 now(),
             )
-            return welcome(session, made.last_id, f"Welcome, {name}!")
+            return welcome(session, made.lastrowid, f"Welcome, {name}!")
         except IntegrityError:
             wrong, error = "name", "this name is taken"
     return page("account.html", None, 422, heading="Sign up", new=True, name=name, wrong=wrong, error=error)
@@ -230,7 +228,7 @@ def welcome(session: Session, person_id: int, notice: str, next: str = "/") -> R
     session["person"] = person_id
     session["notice"] = notice
     # To a page of ours and to nowhere else.
-    return redirect(next if next.startswith("/") else "/", 303)
+    return redirect(next if is_safe_next(next) else "/", 303)
 
 
 @app.post("/log-out", public=True)
@@ -249,7 +247,8 @@ def admin(person: Person) -> Response:
         " ON p.id = e.person_id ORDER BY e.id DESC LIMIT 200"
     )
     people = db.query(
-        "SELECT p.name, p.is_admin, p.created_at, (SELECT COUNT(*) FROM entries e WHERE e.person_id = p.id) AS entries"
+        "SELECT p.name, p.is_admin, p.created_at,"
+        " (SELECT COUNT(*) FROM entries e WHERE e.person_id = p.id) AS entries"
         " FROM people p ORDER BY p.id LIMIT 200"
     )
     return page("admin.html", person, entries=entries, people=people)
@@ -298,8 +297,8 @@ def truncate(text: str, length: int) -> str:
 
 @templates.function
 def hue(name: str) -> int:
-    """A colour for a name: an angle on the wheel."""
-    return sum(ord(letter) * 37 for letter in name) % 360
+    """A colour for a name: one of twelve."""
+    return sum(map(ord, name)) * 7 % 12
 
 
 def main(arguments: list[str]) -> None:
