@@ -15,6 +15,7 @@ mod template;
 mod templates;
 mod text;
 mod watcher;
+mod web;
 mod wsgi;
 
 use std::os::fd::AsRawFd;
