@@ -4,7 +4,8 @@
     trivet run app:app -w 4       # for visitors
     python app.py admin ada       # makes `ada` an admin
 
-It keeps everything in SQLite, or in the database that ``TRIVET_DB`` names: ``mysql://user:password@host/guestbook``.
+It keeps everything in SQLite, or in the database that ``TRIVET_DB`` names, as in
+``mysql://user:password@host/guestbook``.
 """
 
 from __future__ import annotations
@@ -50,8 +51,8 @@ def secret() -> str:
 
 PICTURES.mkdir(parents=True, exist_ok=True)
 db = Database(os.environ.get("TRIVET_DB") or f"sqlite:///{DATA / 'guestbook.sqlite3'}")
-# What is pending is applied here so that the example starts by itself; `trivet db migrate --dir migrations/sqlite` is
-# the command for a deployment. Several workers may come here at once: one works, the others wait.
+# What is pending is applied here so that the example starts by itself; for a deployment there is
+# `trivet db migrate --dir migrations/sqlite`. Several workers may come at once: one works, the others wait.
 migrate.run(db, HERE / "migrations" / db.dialect)
 
 # Every route needs a guard or says that it is for all: who forgets it finds out at the start.

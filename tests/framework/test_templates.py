@@ -113,7 +113,7 @@ def count() -> Iterator[int]:
         ("{{ undefined_name|default('d') }}", "d"),
         ("{% macro m(x, y=2) %}{{ x }}{{ y }}{% endmacro %}{{ m(1) }}{{ m(1, y='<') }}", "121&lt;"),
         (
-            "{% set ns = namespace(n=0) %}{% for i in range(3) %}{% set ns.n = ns.n + i %}{% endfor %}{{ ns.n }}",
+            "{% set s = namespace(n=0) %}{% for i in range(3) %}{% set s.n = s.n + i %}{% endfor %}{{ s.n }}",
             "3",
         ),
         ("{{ {'a': 1}|tojson }} {{ '</script>'|tojson }}", '{"a": 1} "\\u003c/script\\u003e"'),

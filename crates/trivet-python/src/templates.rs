@@ -29,6 +29,7 @@ impl Environment {
     /// for a failure; `places` are pairs of a template's name and a line, the outermost first, `cause` is what Python
     /// code raised. `escaped(name)` decides whether a template's output is HTML.
     #[new]
+    #[allow(clippy::too_many_arguments, reason = "most are given by name")]
     #[pyo3(signature = (load, failed, escaped, *, filters, tests, globals, strict=false, debug=false))]
     fn new(
         load: Py<PyAny>,
@@ -61,7 +62,7 @@ impl Environment {
             });
             if html { AutoEscape::Html } else { AutoEscape::None }
         });
-        engine.set_formatter(|out, state, value| values::write(out, state, value));
+        engine.set_formatter(values::write);
         engine.set_unknown_method_callback(|_, value, name, args| values::call_method_of(value, name, args));
         for (name, filter) in filters {
             let filter = filter.unbind();
