@@ -202,6 +202,7 @@ def sign_up(session: Session, name: Form[str], password: Form[str]) -> Response:
                 hashed(password),
                 now(),
             )
+            assert made.lastrowid is not None
             return welcome(session, made.lastrowid, f"Welcome, {name}!")
         except IntegrityError:
             wrong, error = "name", "this name is taken"
