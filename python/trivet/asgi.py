@@ -1,6 +1,7 @@
 """`app.asgi`: the same app for ASGI servers; and coroutines for servers that have no loop.
 
-The request is opened and finished as under WSGI (`_web.App._open`). In between, an `async def` handler runs on the
+The request is opened and finished as under WSGI (`_web.App._open`). In between, an `async def` handler
+runs on the
 loop, any other in a bounded pool of threads, where interceptors and providers run too.
 """
 
@@ -123,9 +124,7 @@ class Asgi:
                 response = await self._in_pool(flight.finish, value) if blocks else flight.finish(value)
         await self._answer(environ, response, body, send)
 
-    async def _answer(
-        self, environ: dict[str, Any], response: Response, body: _Input, send: Send
-    ) -> None:
+    async def _answer(self, environ: dict[str, Any], response: Response, body: _Input, send: Send) -> None:
         is_head = environ["REQUEST_METHOD"] == "HEAD"
         try:
             status, fields, bodiless = _web.response_head(response, is_head)
@@ -259,7 +258,9 @@ def environ_of(scope: Scope, body: _Input) -> dict[str, Any]:
         "SERVER_NAME": "localhost",
         "SERVER_PORT": "80",
         "wsgi.version": (1, 0),
-        "wsgi.url_scheme": {"ws": "http", "wss": "https"}.get(scope.get("scheme", "http"), scope.get("scheme", "http")),
+        "wsgi.url_scheme": {"ws": "http", "wss": "https"}.get(
+            scope.get("scheme", "http"), scope.get("scheme", "http")
+        ),
         "wsgi.input": body,
         "wsgi.input_terminated": True,
         "wsgi.errors": sys.stderr,
@@ -271,7 +272,10 @@ def environ_of(scope: Scope, body: _Input) -> dict[str, Any]:
     if raw:
         environ["RAW_URI"] = raw.decode("latin-1")
     if scope.get("server"):
-        environ["SERVER_NAME"], environ["SERVER_PORT"] = str(scope["server"][0]), str(scope["server"][1] or "")
+        environ["SERVER_NAME"], environ["SERVER_PORT"] = (
+            str(scope["server"][0]),
+            str(scope["server"][1] or ""),
+        )
     if scope.get("client"):
         environ["REMOTE_ADDR"], environ["REMOTE_PORT"] = str(scope["client"][0]), str(scope["client"][1])
     for name, value in scope["headers"]:
@@ -289,7 +293,9 @@ def environ_of(scope: Scope, body: _Input) -> dict[str, Any]:
 
 
 class _Input:
-    """`wsgi.input` over `receive`: threads of the pool wait for the loop; on the loop everything must be there."""
+    """`wsgi.input` over `receive`: threads of the pool wait for the loop; on the loop everything must be
+    there.
+    """
 
     def __init__(self, receive: Receive, loop: asyncio.AbstractEventLoop, ended: bool = False) -> None:
         self._receive = receive
@@ -499,4 +505,3 @@ class blocking:
         close = getattr(self._iterator, "aclose", None)
         if close is not None:
             wait(self._app, close())
-

@@ -27,7 +27,8 @@ LOCAL = ("localhost", "127.0.0.1", "[::1]")
 class Session(dict[str, Any]):
     """What is kept of a visitor: texts as keys, JSON's kinds as values.
 
-    Changes at any depth are noticed: what is written at the end is compared with what was read. `rotate()` belongs
+    Changes at any depth are noticed: what is written at the end is compared with what was read. `rotate()`
+    belongs
     behind every sign-in, `clear()` behind every sign-out.
     """
 
@@ -88,7 +89,8 @@ class Sessions:
 
     - `max_age`: seconds after which a session that is not used ends; None for the browser's own session.
     - `secure`: None is `Secure` everywhere but on plain http to this very machine.
-    - `store`: where data lies on the server; without one it is in the cookie, signed and readable, 4 KiB at most.
+    - `store`: where data lies on the server; without one it is in the cookie, signed and readable, 4 KiB
+      at most.
     - `flask=True` also reads the cookies of a Flask app with the same secret.
     """
 
