@@ -11,6 +11,8 @@ need build-essential cc --version
 need make make --version
 need curl curl --version
 need nghttp2-client h2load --version
+need mariadb-server mariadbd --version
+need openssl openssl version
 need python3-venv "${PYTHON:-python3}" -c 'import venv, ensurepip'
 [ -n "$packages" ] || exit 0
 if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
