@@ -415,3 +415,9 @@ def test_nothing_is_kept_after_a_rendering() -> None:
     del user
     gc.collect()
     assert gone() is None
+    templates = Templates(".")
+    templates.render_string("x")
+    kept = weakref.ref(templates)
+    del templates
+    gc.collect()
+    assert kept() is None
