@@ -12,6 +12,7 @@ mod reference;
 mod run;
 mod serve;
 mod show;
+mod tools;
 mod values;
 
 use std::ffi::OsString;
@@ -52,7 +53,13 @@ fn edge() -> ExitCode {
 
 /// The whole command line, foreign flags included.
 fn command() -> clap::Command {
-    Cli::command().mut_subcommand("run", gunicorn::recognise).mut_subcommand("dev", gunicorn::recognise)
+    // A stream of the old code is cut soon after the new one serves, so that the page's script connects to the new one.
+    let soon = |command: clap::Command| {
+        command.mut_arg("graceful_timeout", |arg| arg.default_value(dev::GRACEFUL))
+    };
+    Cli::command()
+        .mut_subcommand("run", gunicorn::recognise)
+        .mut_subcommand("dev", |command| soon(gunicorn::recognise(command)))
 }
 
 fn dispatch(args: Vec<OsString>) -> Result<ExitCode, Failure> {
@@ -65,6 +72,9 @@ fn dispatch(args: Vec<OsString>) -> Result<ExitCode, Failure> {
         Command::Serve(args) => serve::serve(args.file.as_deref()),
         Command::Check(args) => check::run(&args),
         Command::Reload(args) => show::reload(&args),
+        Command::Routes(args) => tools::routes(&args),
+        Command::Openapi(args) => tools::openapi(&args),
+        Command::Db(args) => tools::db(&args),
         Command::Status(args) => {
             let text = show::show(&args)?;
             std::io::stdout()
@@ -145,6 +155,10 @@ fn explain(error: &clap::Error) -> Failure {
             let similar = context(ContextKind::SuggestedArg).map(|flag| format!("did you mean `{flag}`?"));
             (format!("unknown flag `{arg}`"), similar.unwrap_or(see))
         }
+        (ErrorKind::MissingRequiredArgument, Some(arg)) if arg.starts_with("<MODULE") => (
+            "no application given".to_owned(),
+            "name one as MODULE:APP: `app:app` is `app` of `app.py`".to_owned(),
+        ),
         (ErrorKind::MissingRequiredArgument, Some(arg)) => (
             format!("`{}` is missing", arg.split(' ').next().unwrap_or(&arg)),
             format!("write it as `{arg}`"),
