@@ -241,7 +241,7 @@ def redirect_to(url: str, status_code: int = 302) -> Response:
 def set_all(req: Request, cookies: dict[str, str]) -> Response:
     response = redirect("/cookies", 302)
     for name, value in cookies.items():
-        response.set_cookie(name, value, secure=req.url.startswith("https:"), httponly=False)
+        response.set_cookie(name, value, secure=req.url.startswith("https:"), http_only=False)
     return response
 
 
@@ -379,7 +379,7 @@ def drip(numbytes: int = 10, duration: float = 2, delay: float = 0, code: int = 
             yield b"*"
             time.sleep(max(0.0, duration) / count)
 
-    return stream(drops(), status=code, type="application/octet-stream", headers={"Content-Length": str(count)})
+    return stream(drops(), status=code, content_type="application/octet-stream", headers={"Content-Length": str(count)})
 
 
 @app.get("/stream/{n:int}")
@@ -387,7 +387,7 @@ def stream_lines(req: Request, n: int) -> Response:
     """So many lines of JSON, a hundred at most."""
     shown = head_of(req)
     lines = (json.dumps(shown | {"id": i}) + "\n" for i in range(min(n, 100)))
-    return stream(lines, type="application/json")
+    return stream(lines, content_type="application/json")
 
 
 # Bytes
@@ -413,7 +413,7 @@ def some_bytes(n: int, seed: int | None = None) -> bytes:
 @app.get("/stream-bytes/{n:int}")
 def stream_bytes(n: int, seed: int | None = None, chunk_size: int = 10 * 1024) -> Response:
     """The same, piece by piece."""
-    return stream(pieces(random_bytes(n, seed), max(1, chunk_size)), type="application/octet-stream")
+    return stream(pieces(random_bytes(n, seed), max(1, chunk_size)), content_type="application/octet-stream")
 
 
 def range_of(field: str | None, length: int) -> tuple[int, int]:
@@ -441,7 +441,7 @@ def range_(req: Request, n: int, chunk_size: int = 10 * 1024, duration: float = 
     return stream(
         pieces(data, size, max(0.0, duration) / n * size),
         status=200 if len(data) == n else 206,
-        type="application/octet-stream",
+        content_type="application/octet-stream",
         headers=fields | {"Content-Range": f"bytes {first}-{last}/{n}", "Content-Length": str(len(data))},
     )
 

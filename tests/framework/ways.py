@@ -36,7 +36,10 @@ COMMANDS: dict[str, list[str]] = {
         *("{prefix}/bin/uwsgi", "--http-socket", "{host}:{port}", "--module", "app:app", "--virtualenv", "{prefix}"),
         *("--master", "--die-on-term", "--need-app", "--threads", "4", "--disable-logging"),
     ],
-    "waitress": ["{python}", "-m", "waitress", "--listen={host}:{port}", "app:app"],
+    # It takes X-Forwarded-Proto away otherwise.
+    "waitress": [
+        *("{python}", "-m", "waitress", "--listen={host}:{port}", "--no-clear-untrusted-proxy-headers", "app:app"),
+    ],
 }
 
 
