@@ -1,6 +1,6 @@
-"""A web framework in sixty lines, on Trivet's toolkit: class-based pages with a table of URLs, as web.py has them.
+"""A web framework in sixty lines, on Trivet's toolkit: classes in a table of URLs, as web.py has them.
 
-    trivet run --chdir examples microframework:app
+To serve it: `trivet run --chdir examples microframework:app`.
 """
 
 from __future__ import annotations

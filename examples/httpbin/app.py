@@ -1,6 +1,6 @@
 """A server to test HTTP clients against: what httpbin.org answers, as plain functions.
 
-    trivet run --chdir examples/httpbin app:app
+trivet run --chdir examples/httpbin app:app
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ from urllib.parse import urlsplit
 
 import digest
 import pictures
-
 from trivet import App, HTTPError, Query, Request, Response, redirect, stream
 
 BYTES_MAX = 100 * 1024
@@ -103,7 +102,12 @@ def origin_of(req: Request) -> str | None:
 
 
 def head_of(req: Request) -> dict[str, Any]:
-    return {"args": one_or_all(req.query), "headers": headers_of(req), "origin": origin_of(req), "url": url_of(req)}
+    return {
+        "args": one_or_all(req.query),
+        "headers": headers_of(req),
+        "origin": origin_of(req),
+        "url": url_of(req),
+    }
 
 
 def body_of(req: Request) -> dict[str, Any]:
@@ -112,7 +116,9 @@ def body_of(req: Request) -> dict[str, Any]:
     try:
         form, files = one_or_all(req.form), {}
         for name in req.files:
-            shown = [as_text(f.read(), f.content_type or "application/octet-stream") for f in req.files.all(name)]
+            shown = [
+                as_text(f.read(), f.content_type or "application/octet-stream") for f in req.files.all(name)
+            ]
             files[name] = shown[0] if len(shown) == 1 else shown
     except HTTPError:
         form, files = {}, {}
@@ -176,7 +182,7 @@ TEAPOT = r"""
      `-------'
 """
 STATUS: dict[int, dict[str, Any]] = {
-    **dict.fromkeys((301, 302, 303, 305, 307, 308), {"headers": {"Location": "/redirect/1"}}),
+    **{code: {"headers": {"Location": "/redirect/1"}} for code in (301, 302, 303, 305, 307, 308)},
     401: {"headers": {"WWW-Authenticate": 'Basic realm="httpbin"'}},
     407: {"headers": {"Proxy-Authenticate": 'Basic realm="httpbin"'}},
     418: {"body": TEAPOT, "headers": {"X-More-Info": "https://www.rfc-editor.org/rfc/rfc2324"}},
@@ -379,7 +385,9 @@ def drip(numbytes: int = 10, duration: float = 2, delay: float = 0, code: int = 
             yield b"*"
             time.sleep(max(0.0, duration) / count)
 
-    return stream(drops(), status=code, content_type="application/octet-stream", headers={"Content-Length": str(count)})
+    return stream(
+        drops(), status=code, content_type="application/octet-stream", headers={"Content-Length": str(count)}
+    )
 
 
 @app.get("/stream/{n:int}")
@@ -574,7 +582,12 @@ def svg() -> Response:
 def image(req: Request) -> Response:
     """The picture that `Accept` prefers."""
     accept = (req.headers.get("Accept") or "image/png").lower()
-    for media, make in {"image/webp": webp, "image/svg+xml": svg, "image/jpeg": jpeg, "image/png": png}.items():
+    for media, make in {
+        "image/webp": webp,
+        "image/svg+xml": svg,
+        "image/jpeg": jpeg,
+        "image/png": png,
+    }.items():
         if media in accept:
             return make()
     if "image/*" in accept or "*/*" in accept:
@@ -597,7 +610,8 @@ def sample_xml() -> Response:
 
 
 def page(title: str, body: str) -> str:
-    return f'<!doctype html>\n<html lang="en"><meta charset="utf-8"><title>{title}</title>\n<h1>{title}</h1>\n{body}\n'
+    head = f'<!doctype html>\n<html lang="en"><meta charset="utf-8"><title>{title}</title>'
+    return f"{head}\n<h1>{title}</h1>\n{body}\n"
 
 
 @app.get("/html")
@@ -611,7 +625,11 @@ def form() -> str:
     """A form to send."""
     fields = "".join(
         f"<p><label>{label} <input name={name} type={kind}></label></p>\n"
-        for label, name, kind in (("Name", "custname", "text"), ("Telephone", "custtel", "tel"), ("At", "delivery", "time"))
+        for label, name, kind in (
+            ("Name", "custname", "text"),
+            ("Telephone", "custtel", "tel"),
+            ("At", "delivery", "time"),
+        )
     )
     return page("Order", f"<form method=post action=/post>\n{fields}<p><button>Send</button></p></form>")
 

@@ -16,7 +16,10 @@ def credentials(authorization: str | None) -> dict[str, str]:
     scheme, _, rest = (authorization or "").partition(" ")
     if scheme.lower() != "digest":
         return {}
-    return {name.lower(): re.sub(r"\\(.)", r"\1", quoted) or token for name, quoted, token in PARAMETER.findall(rest)}
+    return {
+        name.lower(): re.sub(r"\\(.)", r"\1", quoted) or token
+        for name, quoted, token in PARAMETER.findall(rest)
+    }
 
 
 def challenge(qop: str | None, algorithm: str, *, stale: bool = False) -> str:
@@ -43,4 +46,6 @@ def is_right(given: dict[str, str], user: str, password: str, method: str, targe
     request = h(method, target, algorithm(body).hexdigest()) if qop == "auth-int" else h(method, target)
     between = [given.get("nc", ""), given.get("cnonce", ""), qop] if qop else []
     wanted = h(secret, given.get("nonce", ""), *between, request)
-    return given.get("username") == user and secrets.compare_digest(wanted.encode(), given.get("response", "").encode())
+    return given.get("username") == user and secrets.compare_digest(
+        wanted.encode(), given.get("response", "").encode()
+    )

@@ -18,12 +18,15 @@ def png() -> bytes:
     row = b"\0" + bytes(GREEN) * SIDE
     head = struct.pack(">IIBBBBB", SIDE, SIDE, 8, 2, 0, 0, 0)
     return (
-        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(row * SIDE)) + chunk(b"IEND", b"")
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", head)
+        + chunk(b"IDAT", zlib.compress(row * SIDE))
+        + chunk(b"IEND", b"")
     )
 
 
 def jpeg() -> bytes:
-    """Baseline, grey: one code in each Huffman table, because each block is like the one before (ITU-T T.81)."""
+    """Baseline, grey: one code in each Huffman table, as each block is like the one before (ITU-T T.81)."""
 
     def segment(marker: int, data: bytes) -> bytes:
         return struct.pack(">BBH", 0xFF, marker, len(data) + 2) + data

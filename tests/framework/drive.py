@@ -1,6 +1,6 @@
 """Calls an application as a server would: WSGI under `wsgiref.validate`, and ASGI 3.0, both without sockets.
 
-Written from PEP 3333 and the ASGI specification, not from the framework: it is the other side of the contract.
+Written from PEP 3333 and the ASGI specification, not from the framework: the other side of the contract.
 """
 
 from __future__ import annotations
@@ -250,7 +250,9 @@ def multipart(*parts: tuple[str, str | None, bytes], boundary: str = "line") -> 
     for name, filename, content in parts:
         said = f'form-data; name="{name}"' + (f'; filename="{filename}"' if filename is not None else "")
         body += f"--{boundary}\r\nContent-Disposition: {said}\r\n\r\n".encode() + content + b"\r\n"
-    return {"Content-Type": f"multipart/form-data; boundary={boundary}"}, body + f"--{boundary}--\r\n".encode()
+    return {
+        "Content-Type": f"multipart/form-data; boundary={boundary}"
+    }, body + f"--{boundary}--\r\n".encode()
 
 
 def cookies_of(answer: Answer) -> dict[str, str]:

@@ -53,7 +53,9 @@ def split(path_info: bytes, script_name: bytes = b"", raw: bytes | None = None) 
         told = raw.partition(b"?")[0]
         if unquote_to_bytes(told) == script_name + path_info:
             spelled = below(told, script_name)
-    parts = [unquote_to_bytes(p) for p in spelled.split(b"/")] if spelled is not None else path_info.split(b"/")
+    parts = (
+        [unquote_to_bytes(p) for p in spelled.split(b"/")] if spelled is not None else path_info.split(b"/")
+    )
     if parts[0]:
         return Path((), False, True)  # a path begins with a slash
     parts = parts[1:]
@@ -216,7 +218,7 @@ class Pattern:
         return self.text.endswith("/*")
 
     def matches(self, path: Path, route: Route | None) -> bool:
-        """Whether it covers a request; `route` is what the request has found, for values of typed parameters."""
+        """Whether it covers a request; `route` is what that has found, for values of typed parameters."""
         parts = self.parts
         if len(path.segments) < len(parts) or (len(path.segments) > len(parts) and not self.subtree):
             return False
@@ -266,7 +268,7 @@ class Pattern:
 
 
 def same(literal: bytes, segment: bytes, piece: Piece | None) -> bool:
-    """One literal segment of a pattern against one of the request: by value where the route has a typed parameter."""
+    """A literal segment of a pattern against one of a request: by value where the parameter is typed."""
     if literal == segment:
         return True
     if piece is None or piece.kind in (None, "str"):
@@ -341,11 +343,18 @@ class Table:
             other = [r for r in fitting if r.method in served]
             if method in ("GET", "HEAD"):
                 return self._with(method, path, fitting, (308,) if other else (308, 404, 405))
-            return self._with(method, path, fitting, (404, 405, 200, 204) if method == "OPTIONS" else (404, 405))
+            return self._with(
+                method, path, fitting, (404, 405, 200, 204) if method == "OPTIONS" else (404, 405)
+            )
         return self._with(method, path, [], (404,))
 
     def _with(
-        self, method: str, path: Path, routes: list[Route], statuses: tuple[int, ...], handlers: tuple[int, ...] = ()
+        self,
+        method: str,
+        path: Path,
+        routes: list[Route],
+        statuses: tuple[int, ...],
+        handlers: tuple[int, ...] = (),
     ) -> Verdict:
         verdict = Verdict(path, handlers, statuses)
         if path.may_be_refused:

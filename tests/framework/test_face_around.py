@@ -1,4 +1,4 @@
-"""What is around handlers and interceptors, sentence by sentence: providers, mounts, sessions, CSRF, limits, toolkit."""
+"""What is around handlers, sentence by sentence: providers, mounts, sessions, CSRF, limits, toolkit."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 from framework import drive
 from framework.drive import Ask
-
 from trivet import App, Form, HTTPError, Request, Response, Router, Session, Upload, stream
 from trivet.testing import Client
 
@@ -294,7 +293,9 @@ def test_a_session_is_kept_in_a_signed_cookie(ask: Ask) -> None:
     app = counting()
     answer = ask(app, "/count", scheme="https")
     [line] = answer.all("Set-Cookie")
-    attributes = {part.strip().partition("=")[0].lower(): part.strip().partition("=")[2] for part in line.split(";")[1:]}
+    attributes = {
+        part.strip().partition("=")[0].lower(): part.strip().partition("=")[2] for part in line.split(";")[1:]
+    }
     assert "secure" in attributes
     assert "httponly" in attributes
     assert attributes["samesite"].lower() == "lax"
@@ -319,9 +320,26 @@ def test_a_forged_cookie_is_an_empty_session(ask: Ask) -> None:
     [(name, value)] = drive.cookies_of(ask(app, "/count", scheme="https")).items()
     middle = len(value) // 2
     other = "A" if value[middle] != "A" else "B"
-    for forged in (value[:middle] + other + value[middle + 1 :], value[:-1], value + "A", "", ".", "..", "a.b.c", value.partition(".")[0]):
+    for forged in (
+        value[:middle] + other + value[middle + 1 :],
+        value[:-1],
+        value + "A",
+        "",
+        ".",
+        "..",
+        "a.b.c",
+        value.partition(".")[0],
+    ):
         assert ask(app, "/look", cookies={name: forged}, scheme="https").text == "None", forged
-    assert ask(counting(secret="another key of the same length, or so"), "/look", cookies={name: value}, scheme="https").text == "None"
+    assert (
+        ask(
+            counting(secret="another key of the same length, or so"),
+            "/look",
+            cookies={name: value},
+            scheme="https",
+        ).text
+        == "None"
+    )
 
 
 def test_the_secret_rotates(ask: Ask) -> None:
@@ -491,7 +509,9 @@ def test_request_and_response_work_without_an_app() -> None:
     def application(environ: dict[str, Any], start_response: Any) -> Any:
         req = Request(environ)
         if req.path == "/form":
-            return Response({"form": dict(req.form.items()), "query": req.query["q"]})(environ, start_response)
+            return Response({"form": dict(req.form.items()), "query": req.query["q"]})(
+                environ, start_response
+            )
         return Response("nothing here", status=404)(environ, start_response)
 
     answer = drive.ask_wsgi(application, "/form?q=1", "POST", form={"a": "b"})

@@ -1,6 +1,6 @@
-"""Every piece of Python in `docs/guide/app` runs, and answers as the page says: the other frameworks' pieces too.
+"""Every piece of Python in `docs/guide/app` runs, and answers as the page says: other frameworks' too.
 
-A block begins with the imports and the `app` that its kind stands for (`BEFORE`). The word after `python` says more:
+A block begins with the imports and the `app` of its kind (`BEFORE`). The word after `python` says more:
 
     python              a piece of its own, for Trivet
     python more         goes on where the piece before it ended
@@ -25,7 +25,7 @@ import re
 import sys
 import types
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -165,7 +165,9 @@ def django_application(module: types.ModuleType) -> Callable[..., Any]:
     return call
 
 
-CHECK = re.compile(r"(?P<method>[A-Z]+) (?P<target>\S+)(?: (?P<body>.+?))? -> (?P<status>\d{3})(?: (?P<text>.+))?")
+CHECK = re.compile(
+    r"(?P<method>[A-Z]+) (?P<target>\S+)(?: (?P<body>.+?))? -> (?P<status>\d{3})(?: (?P<text>.+))?"
+)
 
 
 def check(app: Callable[..., Any], lines: list[str], who: str) -> None:
@@ -179,19 +181,27 @@ def check(app: Callable[..., Any], lines: list[str], who: str) -> None:
             options["data"] = json.loads(body)
         elif body:
             options |= {"body": body.encode(), "fields": {"Content-Type": FORM}}
-        given, data = drive.prepared(options.get("fields"), None, options.get("data"), options.get("body", b""), jar)
+        given, data = drive.prepared(
+            options.get("fields"), None, options.get("data"), options.get("body", b""), jar
+        )
         environ = drive.environ_of(match["method"], match["target"], given, data)
         environ["wsgi.url_scheme"] = "https"
         answer = drive.call(app, environ, validate=False)
-        assert answer.status == int(match["status"]), f"{who}: {line}: {answer.status} {answer.body[:300]!r}\n{answer.log}"
+        assert answer.status == int(match["status"]), (
+            f"{who}: {line}: {answer.status} {answer.body[:300]!r}\n{answer.log}"
+        )
         if match["text"]:
-            shown = (answer.get("Location") or "") if 300 <= answer.status < 400 else answer.body.decode("utf-8", "replace")
+            shown = (
+                (answer.get("Location") or "")
+                if 300 <= answer.status < 400
+                else answer.body.decode("utf-8", "replace")
+            )
             assert match["text"] in shown, f"{who}: {line}: {shown[:300]!r}"
         jar.update(drive.cookies_of(answer))
 
 
 @pytest.fixture
-def in_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def in_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """What the pieces find around them."""
     (tmp_path / "public").mkdir()
     (tmp_path / "public" / "style.css").write_text("body { color: teal }\n")
@@ -199,7 +209,7 @@ def in_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pat
     (tmp_path / "templates" / "hello.html").write_text("<h1>Hello, {{ name }}!</h1>\n")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("TRIVET_DB", str(tmp_path / "guide.sqlite3"))
-    yield tmp_path
+    return tmp_path
 
 
 @pytest.mark.parametrize("piece", PIECES, ids=str)

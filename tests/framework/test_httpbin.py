@@ -1,7 +1,7 @@
 """httpbin's own tests, unmodified, against `examples/httpbin`: in process and under seven servers.
 
-The tests come with the source distribution alone; `scripts/sources.sh` fetches it by its name and version. They want
-a module `httpbin` with a Flask application in it: what stands in for it here takes their requests to ours.
+The tests come with the source distribution alone; `scripts/sources.sh` fetches it by its name and version.
+They want a module `httpbin` with a Flask application: what stands in for it takes their requests to ours.
 """
 
 from __future__ import annotations
@@ -245,9 +245,12 @@ def test_httpbin(case: type[unittest.TestCase], name: str, way: str, send: Send)
 
 
 def chunked_is_decoded(client: Client) -> None:
-    """In the place of the test that wants 501: what it wants, by its own words, where chunked bodies are supported."""
+    """In the place of the test that wants 501: what it wants, in a comment, where they are supported."""
     answer = client.post(
-        "/post", content_type="application/json", headers=[("Transfer-Encoding", "chunked")], data='{"animal":"dog"}'
+        "/post",
+        content_type="application/json",
+        headers=[("Transfer-Encoding", "chunked")],
+        data='{"animal":"dog"}',
     )
     assert (answer.status_code, answer.json["data"], answer.json["json"]) == (
         200,
@@ -263,9 +266,9 @@ def every_method_but_trace(client: Client) -> None:
     assert client.open("/status/418", method="TRACE").status_code == 501
 
 
-# What no application behind these servers can pass, httpbin itself included: the server answers before it is asked.
-# Trivet refuses TRACE. Trivet and Waitress take the chunked coding off and hide that it was there (PEP 3333), so the
-# application cannot know that it should refuse it.
+# What no application behind these servers can pass, httpbin itself included. Trivet refuses TRACE before an
+# app is asked. Trivet and Waitress take the chunked coding off and hide that it was there (PEP 3333): an app cannot
+# know that it should refuse it.
 SERVERS_OWN: dict[tuple[str, str], Callable[[Client], None]] = {
     ("trivet", "test_methods__to_status_endpoint"): every_method_but_trace,
     ("trivet", "test_post_chunked"): chunked_is_decoded,
@@ -311,7 +314,7 @@ def test_lines_are_streamed(send: Send) -> None:
 
 def test_pages_are_there(send: Send) -> None:
     client = Client(send)
-    pages = "/ /html /xml /json /forms/post /encoding/utf8 /robots.txt /deny /uuid /ip /links/3/1 /cache/60 /cache"
+    pages = "/ /html /xml /json /forms/post /encoding/utf8 /robots.txt /deny /uuid /ip /links/3/1 /cache"
     for target in pages.split():
         answer = client.get(target)
         assert (answer.status_code, bool(answer.data)) == (200, True), target

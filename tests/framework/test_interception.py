@@ -1,9 +1,10 @@
-"""No handler under a pattern ever runs without its interceptor: random tables, thousands of spellings of a URL.
+"""No handler under a pattern runs without its interceptor: random tables, thousands of spellings of a URL.
 
-Each case is a table of routes, groups, mounts and interceptors with requests to it, made from one number. What may
-happen is judged by `reference.py`, which shares no line with the framework.
+Each case is a table of routes, groups, mounts and interceptors with requests to it, made from one number.
+What may happen is judged by `reference.py`, which shares no line with the framework.
 
-`TRIVET_PROOF_SECONDS` (20 for the file) makes it run longer, `TRIVET_PROOF_SEED` begins elsewhere or repeats one case.
+`TRIVET_PROOF_SECONDS` (20 for the file) makes it run longer; `TRIVET_PROOF_SEED` begins elsewhere, or repeats
+a case.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import time
 import unicodedata
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path as File
 from typing import Any
 from urllib.parse import quote, unquote_to_bytes
@@ -23,7 +25,6 @@ from urllib.parse import quote, unquote_to_bytes
 import pytest
 from framework import drive, reference
 from framework.reference import Interceptor, Pattern, Route, Table
-
 from trivet import App, Response
 
 SECONDS = float(os.environ.get("TRIVET_PROOF_SECONDS", "20"))
@@ -32,17 +33,58 @@ REQUESTS_A_TABLE = 60
 
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 ASKED = ("GET", "GET", "GET", "HEAD", "OPTIONS", "POST", "PUT", "DELETE", "PATCH", "PROPFIND", "get")
-WORDS = ("a", "b", "admin", "Admin", "login", "caf\u00e9", "x.y", "a;b", "a b", "100%", "\u00df", "\u0130", "-", "~", "0", "v1")
+WORDS = (
+    "a",
+    "b",
+    "admin",
+    "Admin",
+    "login",
+    "caf\u00e9",
+    "x.y",
+    "a;b",
+    "a b",
+    "100%",
+    "\u00df",
+    "\u0130",
+    "-",
+    "~",
+    "0",
+    "v1",
+)
 SAMPLES: dict[str, tuple[str, ...]] = {
     "str": (*WORDS, "a/b", "a\\b", "..a", "...", "%2F", "\u200b", "nul\0"),
     "int": ("0", "1", "-1", "-0", "00", "+1", "1_0", "\u0661", "9" * 30, " 1", "1.0"),
     "float": ("1.0", "1.00", "-1.5", "01.5", "-0.0", "0.0", "1.", ".5", "1e3", "nan", "1,5"),
-    "uuid": ("A0EEBC99-9C0B-4EF8-BB6D-6BB9BD380A11", "a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11", "a0eebc999c0b4ef8bb6d6bb9bd380a11"),
+    "uuid": (
+        "A0EEBC99-9C0B-4EF8-BB6D-6BB9BD380A11",
+        "a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11",
+        "a0eebc999c0b4ef8bb6d6bb9bd380a11",
+    ),
     "date": ("2024-02-29", "2023-02-29", "2024-2-9", "0001-01-01", "2024-02-29 "),
     "path": ("a", "a/b", "a/b/c", "admin/login", "caf\u00e9/x"),
 }
 KINDS = tuple(SAMPLES)
-UNSAFE = ("/", "\\", "//", "/./", "/../", "%2f", "%2F", "%5c", "%00", "%252f", ";x=1", "%2e", "%2e%2e", "%c0%af", "%ff", "?", "%3f", "%0a", "%20")
+UNSAFE = (
+    "/",
+    "\\",
+    "//",
+    "/./",
+    "/../",
+    "%2f",
+    "%2F",
+    "%5c",
+    "%00",
+    "%252f",
+    ";x=1",
+    "%2e",
+    "%2e%2e",
+    "%c0%af",
+    "%ff",
+    "?",
+    "%3f",
+    "%0a",
+    "%20",
+)
 
 # Tables
 
@@ -70,7 +112,11 @@ def template_of(chance: random.Random) -> str:
         kind = chance.choice(KINDS) if i == count - 1 else chance.choice(KINDS[:-1])
         affix = chance.choice(("", "", "", "", "x-", "v")) if kind != "path" else ""
         suffix = chance.choice(("", "", "", "", ".txt")) if kind != "path" else ""
-        parts.append(f"{affix}{{p{i}:{kind}}}{suffix}" if kind != "str" or chance.random() < 0.5 else f"{affix}{{p{i}}}{suffix}")
+        parts.append(
+            f"{affix}{{p{i}:{kind}}}{suffix}"
+            if kind != "str" or chance.random() < 0.5
+            else f"{affix}{{p{i}}}{suffix}"
+        )
     text = "/" + "/".join(parts)
     is_path = bool(parts) and parts[-1].endswith(":path}")
     return text + "/" if parts and not is_path and chance.random() < 0.25 else text
@@ -156,10 +202,14 @@ class Maker:
         public = self.chance.random() < 0.2
         at.route(template, methods=[method], public=public)(handler(self.built, id_))
         known.append(Route(id_, whole, method, public))
-        self.built.said.append(f"{name}.route({template!r}, methods=[{method!r}], public={public})  # handler {id_}: {whole}")
+        self.built.said.append(
+            f"{name}.route({template!r}, methods=[{method!r}], public={public})  # handler {id_}: {whole}"
+        )
 
     def intercept(self, at: Any, name: str, prefix: str) -> None:
-        below = [r for r in self.built.table.routes if r.template.startswith(prefix + "/") or r.template == prefix]
+        below = [
+            r for r in self.built.table.routes if r.template.startswith(prefix + "/") or r.template == prefix
+        ]
         if not below:
             return
         target = self.chance.choice(below)
@@ -187,7 +237,9 @@ class Maker:
             options["guard"] = True
         at.intercept(pattern, **options)(check(self.built, id_, stops, around))
         self.built.table.interceptors.append(Interceptor(id_, Pattern(whole), except_, methods, guard, stops))
-        self.built.said.append(f"{name}.intercept({pattern!r}, {options})  # interceptor {id_}: {whole}, stops={stops}")
+        self.built.said.append(
+            f"{name}.intercept({pattern!r}, {options})  # interceptor {id_}: {whole}, stops={stops}"
+        )
 
 
 def shape(template: str) -> tuple[Any, ...]:
@@ -225,8 +277,10 @@ def build(chance: random.Random, *, guard: str | None = None) -> Built:
     for _ in range(chance.randint(1, 7)):
         maker.intercept(*chance.choice(places))
     for at, name, prefix in places[1:]:
-        if name.startswith("group") and chance.random() < 0.3 and any(
-            r.template.startswith(prefix + "/") for r in built.table.routes
+        if (
+            name.startswith("group")
+            and chance.random() < 0.3
+            and any(r.template.startswith(prefix + "/") for r in built.table.routes)
         ):
             id_ = next(numbers)
             at.intercept()(check(built, id_, False, False))
@@ -262,7 +316,9 @@ def spell(chance: random.Random, path: str) -> bytes:
             case 6 if at < len(raw):
                 del raw[at]
             case 7:
-                raw = bytearray(raw.replace(b"/", chance.choice((b"//", b"/%2e/", b"%2F", b"/./", b"\\", b"/;/")), 1))
+                raw = bytearray(
+                    raw.replace(b"/", chance.choice((b"//", b"/%2e/", b"%2F", b"/./", b"\\", b"/;/")), 1)
+                )
             case 8:
                 slash = raw.find(b"/", 1)
                 if slash > 0:
@@ -285,7 +341,9 @@ def request_of(chance: random.Random, table: Table) -> Asked:
     if chance.random() < 0.9:
         raw = spell(chance, sample(chance, chance.choice(table.routes).template, valid=chance.random() < 0.7))
     else:
-        raw = spell(chance, "/" + "/".join(chance.choice(WORDS) for _ in range(chance.choice((0, 1, 2, 3, 70)))))
+        raw = spell(
+            chance, "/" + "/".join(chance.choice(WORDS) for _ in range(chance.choice((0, 1, 2, 3, 70))))
+        )
     script = chance.choice((b"", b"", b"", b"/site", b"/caf\xc3\xa9"))
     path_info = unquote_to_bytes(raw)
     sent = (quote(script).encode()) + raw
@@ -297,7 +355,9 @@ def request_of(chance: random.Random, table: Table) -> Asked:
         case 0 | 1:
             told = sent + chance.choice((b"", b"?q=1", b"?/../"))
         case 2:
-            told = chance.choice((b"/", b"/a", b"/public", sent + b"/..", b"*", b"", quote(script).encode() + b"/%2e"))
+            told = chance.choice(
+                (b"/", b"/a", b"/public", sent + b"/..", b"*", b"", quote(script).encode() + b"/%2e")
+            )
         case 3:
             told = sent.swapcase()
     if told is not None:
@@ -336,7 +396,7 @@ def judge(built: Built, asked: Asked, answer: drive.Answer) -> None:
         assert answer.status in verdict.statuses, f"{answer.status}, not one of {verdict.statuses}"
     assert set(ran) <= may, f"interceptors {sorted(set(ran) - may)} have no business here"
     assert len(set(ran)) == len(ran), "one ran twice"
-    for before, after in zip(ran, ran[1:], strict=False):
+    for before, after in pairwise(ran):
         one, two = known[before].pattern, known[after].pattern
         outer = two.subtree and two.depth < one.depth and one.parts[: two.depth] == two.parts
         assert not outer, f"interceptor {before} ({one.text}) ran before its parent {after} ({two.text})"
@@ -379,13 +439,18 @@ def test_no_handler_runs_without_its_interceptors() -> None:
         for _ in range(REQUESTS_A_TABLE):
             asked = request_of(chance, built.table)
             built.record.clear()
-            answer = drive.call(built.app, asked.environ, validate=chance.random() < 0.1 and asked.method in METHODS)
+            answer = drive.call(
+                built.app, asked.environ, validate=chance.random() < 0.1 and asked.method in METHODS
+            )
             asked_count += 1
             kinds[answer.status] = kinds.get(answer.status, 0) + 1
             try:
                 judge(built, asked, answer)
             except AssertionError as problem:
-                pytest.fail(said(chance, built, f"{asked.said}\n{answer.status} {answer.fields}", problem), pytrace=False)
+                pytest.fail(
+                    said(chance, built, f"{asked.said}\n{answer.status} {answer.fields}", problem),
+                    pytrace=False,
+                )
     # A proof that asked for nothing, or was refused everything, is none.
     assert asked_count >= 3 * REQUESTS_A_TABLE or SEED
     if asked_count > 5000:
@@ -410,7 +475,10 @@ def test_the_same_over_asgi() -> None:
             try:
                 judge(built, asked, answer)
             except AssertionError as problem:
-                pytest.fail(said(chance, built, f"ASGI {asked.method} {raw!r}\n{answer.status}", problem), pytrace=False)
+                pytest.fail(
+                    said(chance, built, f"ASGI {asked.method} {raw!r}\n{answer.status}", problem),
+                    pytrace=False,
+                )
 
 
 def starts(app: App) -> Exception | None:
@@ -445,7 +513,9 @@ def test_default_deny_finds_every_open_route() -> None:
             refused += 1
             assert problem is not None, said(chance, built, "", f"open: {wanted}")
             for route in wanted:
-                assert route.template in str(problem), said(chance, built, "", f"{route} is not named in: {problem}")
+                assert route.template in str(problem), said(
+                    chance, built, "", f"{route} is not named in: {problem}"
+                )
     assert refused
     assert started or SECONDS < 5
 
@@ -468,7 +538,9 @@ def test_the_command_line_tells_open_routes(tmp_path: File) -> None:
         command = [sys.executable, "-m", "trivet", "routes", "half:app", *flags]
         path = os.pathsep.join([str(drive.ROOT / "python"), str(tmp_path)])
         env = {**os.environ, "PYTHONPATH": path}
-        return subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, check=False, timeout=30)
+        return subprocess.run(
+            command, cwd=tmp_path, env=env, capture_output=True, text=True, check=False, timeout=30
+        )
 
     everything = routes()
     assert everything.returncode == 0, everything.stderr

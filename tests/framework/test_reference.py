@@ -16,8 +16,8 @@ PAGE = drive.ROOT / "docs" / "reference" / "app.md"
 COMMAND = "TRIVET_BLESS=1 .venv-test/bin/python -m pytest tests/framework/test_reference.py"
 HEAD = f"""# `trivet`, the Python package
 
-What `from trivet import …` gives, from its own docstrings. The [guide](../guide/app/quickstart.md) explains how the parts
-meet.
+What `from trivet import …` gives, from its own docstrings. The [guide](../guide/app/quickstart.md) explains
+how the parts meet.
 
 <!-- made from the docstrings in python/trivet: {COMMAND} writes it anew -->
 """
@@ -53,7 +53,8 @@ def signature_of(thing: Any) -> str:
         return "(…)"
     parameters = [p for p in signature.parameters.values() if p.name not in ("self", "cls", "slf")]
     parameters = [
-        p.replace(default=Shown(p.default)) if p.default is not inspect.Parameter.empty else p for p in parameters
+        p.replace(default=Shown(p.default)) if p.default is not inspect.Parameter.empty else p
+        for p in parameters
     ]
     text = str(signature.replace(parameters=parameters))
     text = re.sub(r"\b(?:typing|collections\.abc|trivet(?:\.\w+)*)\.", "", text)
@@ -85,8 +86,11 @@ def members(cls: type) -> Iterator[tuple[str, Any]]:
 def described(name: str, thing: Any, level: int = 3) -> Iterator[str]:
     mark = "#" * level
     if inspect.isclass(thing):
-        bases = [b.__name__ for b in thing.__bases__ if b.__name__ != "object" and not b.__name__.startswith("_")]
-        yield f"{mark} class `{name}{signature_of(thing) if '__init__' in vars(thing) or thing.__text_signature__ else ''}`"
+        bases = [
+            b.__name__ for b in thing.__bases__ if b.__name__ != "object" and not b.__name__.startswith("_")
+        ]
+        is_made = "__init__" in vars(thing) or thing.__text_signature__
+        yield f"{mark} class `{name}{signature_of(thing) if is_made else ''}`"
         if bases:
             yield f"Is a {', '.join(f'`{b}`' for b in bases)}."
         yield doc_of(thing)

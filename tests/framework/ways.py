@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import os
 import shutil
@@ -33,12 +34,27 @@ COMMANDS: dict[str, list[str]] = {
     "wsgiref": ["{python}", "-c", SERVE_WSGIREF],
     "gunicorn": ["{python}", "-m", "gunicorn", "app:app", "-b", "{host}:{port}", "--threads", "4"],
     "uwsgi": [
-        *("{prefix}/bin/uwsgi", "--http-socket", "{host}:{port}", "--module", "app:app", "--virtualenv", "{prefix}"),
+        *(
+            "{prefix}/bin/uwsgi",
+            "--http-socket",
+            "{host}:{port}",
+            "--module",
+            "app:app",
+            "--virtualenv",
+            "{prefix}",
+        ),
         *("--master", "--die-on-term", "--need-app", "--threads", "4", "--disable-logging"),
     ],
     # It takes X-Forwarded-Proto away otherwise.
     "waitress": [
-        *("{python}", "-m", "waitress", "--listen={host}:{port}", "--no-clear-untrusted-proxy-headers", "app:app"),
+        *(
+            "{python}",
+            "-m",
+            "waitress",
+            "--listen={host}:{port}",
+            "--no-clear-untrusted-proxy-headers",
+            "app:app",
+        ),
     ],
 }
 
@@ -105,10 +121,8 @@ class Peer:
             except subprocess.TimeoutExpired:
                 self.process.kill()
                 self.process.wait()
-        try:
+        with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)  # its own session: nobody else is in there
-        except ProcessLookupError:
-            pass
 
 
 def serve(way: str, folder: Path, scratch: Path) -> tuple[tuple[str, int], Callable[[], object]]:
@@ -129,7 +143,7 @@ def serve(way: str, folder: Path, scratch: Path) -> tuple[tuple[str, int], Calla
 def exchange(
     address: tuple[str, int], method: str, target: str, fields: list[tuple[str, str]], body: bytes
 ) -> tuple[int, http.client.HTTPMessage, bytes]:
-    """One request on a connection of its own. A field that says `chunked` is kept: the body goes in two chunks."""
+    """One request on a connection of its own. Where a field says `chunked`, the body goes in two chunks."""
     connection = http.client.HTTPConnection(*address, timeout=30)
     try:
         connection.putrequest(method, target, skip_host=True, skip_accept_encoding=True)
