@@ -5,6 +5,7 @@ To serve it: `trivet run --chdir examples microframework:app`.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -39,7 +40,12 @@ class Application:
         found = self.router.find(request.method, request.path)
         page = found.target(request)
         method = getattr(page, "GET" if request.method == "HEAD" else request.method)
-        return Response(method(**found.params))
+        value = method(**found.params)
+        if value is None:
+            return Response(status=204)
+        if isinstance(value, str):
+            return Response(value)
+        return Response(json.dumps(value), content_type="application/json")
 
 
 # What is made with it

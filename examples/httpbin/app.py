@@ -36,12 +36,8 @@ PROXY_FIELDS = {
 }
 
 
-def to_json(value: Any) -> bytes:
-    """For people: one field a line, and a line's end at the end."""
-    return json.dumps(value, indent=2, sort_keys=True, default=str).encode() + b"\n"
-
-
-app = App(json=to_json)
+app = App()
+anyone = app.group("", csrf=False)  # pages of all sites may send here: that is what they are for
 
 
 # Around every answer
@@ -61,6 +57,16 @@ def let_every_page_read_this(req: Request) -> Iterator[None]:
 
 
 @app.intercept("/*")
+def json_is_for_people() -> Iterator[None]:
+    """One field a line, and a line's end at the end."""
+    response = yield
+    fields = response.headers
+    if fields.get("Content-Type") == "application/json" and "Content-Encoding" not in fields:
+        if isinstance(response.body, bytes):
+            response.body = to_json(json.loads(response.body))
+
+
+@app.intercept("/*")
 def a_body_has_a_length(req: Request) -> Response | None:
     """Chunked bodies are refused, as httpbin does under servers that leave the coding to the application."""
     if req.headers.get("Transfer-Encoding", "").lower() == "chunked":
@@ -71,9 +77,18 @@ def a_body_has_a_length(req: Request) -> Response | None:
 # What was sent
 
 
+def to_json(value: Any) -> bytes:
+    return json.dumps(value, indent=2, sort_keys=True).encode() + b"\n"
+
+
 def one_or_all(pairs: Any) -> dict[str, Any]:
     """`{"a": "1", "b": ["2", "3"]}`: a list only where a name came more than once."""
     return {name: pairs.all(name)[0] if len(pairs.all(name)) == 1 else pairs.all(name) for name in pairs}
+
+
+def made(value: Any, status: int = 200) -> Response:
+    """JSON as a response, for those who have to add something to it."""
+    return Response(to_json(value), status, content_type="application/json")
 
 
 def as_text(data: bytes, media: str = "application/octet-stream") -> str:
@@ -141,11 +156,11 @@ def everything(req: Request) -> dict[str, Any]:
 
 
 for method in "POST", "PUT", "PATCH", "DELETE":
-    app.route(f"/{method.lower()}", methods=[method], csrf=False)(everything)
+    anyone.route(f"/{method.lower()}", methods=[method])(everything)
 
 
-@app.route("/anything", methods=ANY, csrf=False)
-@app.route("/anything/{rest:path}", methods=ANY, csrf=False)
+@anyone.route("/anything", methods=ANY)
+@anyone.route("/anything/{rest:path}", methods=ANY)
 def anything(req: Request) -> dict[str, Any]:
     """What a request said, by any method and to any path below."""
     return everything(req) | {"method": req.method}
@@ -194,7 +209,7 @@ def answer(code: int) -> Response:
     return Response(status=code, **STATUS.get(code, {}))
 
 
-@app.route("/status/{codes}", methods=ANY, csrf=False)
+@anyone.route("/status/{codes}", methods=ANY)
 def status(codes: str) -> Response:
     """This status; or one of `200,500`; or one of `200:0.9,500:0.1`, by weight."""
     try:
@@ -235,7 +250,7 @@ def absolute_redirect(req: Request, n: int) -> Response:
     return redirect(f"{here.scheme}://{here.netloc}{target}", 302)
 
 
-@app.route("/redirect-to", methods=ANY, csrf=False)
+@anyone.route("/redirect-to", methods=ANY)
 def redirect_to(url: str, status_code: int = 302) -> Response:
     """Redirects to `?url=`, whatever it is: that is what this route is for."""
     return Response(status=status_code if 300 <= status_code < 400 else 302, headers={"Location": url})
@@ -345,14 +360,14 @@ def digest_auth(
     if not given or (must_keep_cookies and not req.cookies):
         return ask_again()
     if must_keep_cookies and req.cookies.get("fake") != "fake_value":
-        return Response({"errors": ["the cookie of the challenge is missing"]}, status=403)
+        return made({"errors": ["the cookie of the challenge is missing"]}, status=403)
     left = req.cookies.get("stale_after")
     if left == "0" or nonce == req.cookies.get("last_nonce"):
         return ask_again(stale=True)
     target = urlsplit(req.url)._replace(scheme="", netloc="").geturl()
     if not digest.is_right(given, user, password, req.method, target, req.body):
         return ask_again()
-    response = Response({"authenticated": True, "user": user})
+    response = made({"authenticated": True, "user": user})
     response.set_cookie("fake", "fake_value")
     if left:
         response.set_cookie("stale_after", str(int(left) - 1) if left.isdigit() else "never")
@@ -362,7 +377,7 @@ def digest_auth(
 # Slowly
 
 
-@app.route("/delay/{seconds}", methods=ANY, csrf=False)
+@anyone.route("/delay/{seconds}", methods=ANY)
 def delay(req: Request, seconds: str) -> dict[str, Any]:
     """Answers after so many seconds, ten at most."""
     try:
@@ -470,7 +485,7 @@ def etag(req: Request, etag: str) -> Response:
         return Response(status=304, headers={"ETag": etag})
     if not none_of and one_of and not {etag, "*"} & {*one_of}:
         return Response(status=412)
-    return Response(head_of(req), headers={"ETag": etag})
+    return head_of(req), 200, {"ETag": etag}
 
 
 @app.get("/cache")
@@ -479,19 +494,19 @@ def cache(req: Request) -> Response:
     if "If-Modified-Since" in req.headers or "If-None-Match" in req.headers:
         return Response(status=304)
     fields = {"Last-Modified": formatdate(usegmt=True), "ETag": f'"{uuid_.uuid4().hex}"'}
-    return Response(head_of(req), headers=fields)
+    return head_of(req), 200, fields
 
 
 @app.get("/cache/{seconds:int}")
 def cache_for(req: Request, seconds: int) -> Response:
     """May be kept for so long."""
-    return Response(head_of(req), headers={"Cache-Control": f"public, max-age={seconds}"})
+    return head_of(req), 200, {"Cache-Control": f"public, max-age={seconds}"}
 
 
-@app.route("/response-headers", methods=["GET", "POST"], csrf=False)
+@anyone.route("/response-headers", methods=["GET", "POST"])
 def response_headers(req: Request) -> Response:
     """Each parameter as a field of the answer; the body shows all fields, its own length among them."""
-    response = Response({})
+    response = made({})
     for name, value in req.query.items():
         response.headers.add(name, value)
     while True:
@@ -592,7 +607,7 @@ def image(req: Request) -> Response:
             return make()
     if "image/*" in accept or "*/*" in accept:
         return png()
-    return Response({"message": "no picture of that type is here"}, status=406)
+    return made({"message": "no picture of that type is here"}, status=406)
 
 
 @app.get("/json")

@@ -267,8 +267,8 @@ def every_method_but_trace(client: Client) -> None:
 
 
 # What no application behind these servers can pass, httpbin itself included. Trivet refuses TRACE before an
-# app is asked. Trivet and Waitress take the chunked coding off and hide that it was there (PEP 3333): an app cannot
-# know that it should refuse it.
+# app is asked. Trivet and Waitress take the chunked coding off and hide that it was there (PEP 3333): an app
+# cannot know that it should refuse it.
 SERVERS_OWN: dict[tuple[str, str], Callable[[Client], None]] = {
     ("trivet", "test_methods__to_status_endpoint"): every_method_but_trace,
     ("trivet", "test_post_chunked"): chunked_is_decoded,
