@@ -13,7 +13,7 @@ import re
 import time
 import uuid as uuid_
 import zlib
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from email.utils import formatdate
 from typing import Annotated, Any
 from urllib.parse import urlsplit
@@ -36,6 +36,8 @@ PROXY_FIELDS = {
 }
 
 
+Around = Generator[None, Response, None]
+
 app = App()
 anyone = app.group("", csrf=False)  # pages of all sites may send here: that is what they are for
 
@@ -44,7 +46,7 @@ anyone = app.group("", csrf=False)  # pages of all sites may send here: that is 
 
 
 @app.intercept("/*")
-def let_every_page_read_this(req: Request) -> Iterator[None]:
+def let_every_page_read_this(req: Request) -> Around:
     """Any site may use this server from a browser (the CORS protocol of the Fetch standard)."""
     response = yield
     response.headers["Access-Control-Allow-Origin"] = req.headers.get("Origin") or "*"
@@ -57,13 +59,13 @@ def let_every_page_read_this(req: Request) -> Iterator[None]:
 
 
 @app.intercept("/*")
-def json_is_for_people() -> Iterator[None]:
+def json_is_for_people() -> Around:
     """One field a line, and a line's end at the end."""
     response = yield
-    fields = response.headers
-    if fields.get("Content-Type") == "application/json" and "Content-Encoding" not in fields:
-        if isinstance(response.body, bytes):
-            response.body = to_json(json.loads(response.body))
+    fields, body = response.headers, response.body
+    is_json = fields.get("Content-Type") == "application/json" and "Content-Encoding" not in fields
+    if is_json and isinstance(body, bytes):
+        response.body = to_json(json.loads(body))
 
 
 @app.intercept("/*")
@@ -86,9 +88,9 @@ def one_or_all(pairs: Any) -> dict[str, Any]:
     return {name: pairs.all(name)[0] if len(pairs.all(name)) == 1 else pairs.all(name) for name in pairs}
 
 
-def made(value: Any, status: int = 200) -> Response:
+def made(value: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
     """JSON as a response, for those who have to add something to it."""
-    return Response(to_json(value), status, content_type="application/json")
+    return Response(to_json(value), status, headers, content_type="application/json")
 
 
 def as_text(data: bytes, media: str = "application/octet-stream") -> str:
@@ -237,7 +239,7 @@ def relative_redirect(n: int) -> Response:
     """Redirects `n` times, by path."""
     if n < 1:
         raise HTTPError(400, "the number of redirects must be positive")
-    return redirect("/get" if n == 1 else f"/relative-redirect/{n - 1}", 302)
+    return redirect("/get" if n == 1 else f"/relative-redirect/{n - 1}")
 
 
 @app.get("/absolute-redirect/{n:int}")
@@ -247,7 +249,7 @@ def absolute_redirect(req: Request, n: int) -> Response:
         raise HTTPError(400, "the number of redirects must be positive")
     here = urlsplit(req.url)
     target = "/get" if n == 1 else f"/absolute-redirect/{n - 1}"
-    return redirect(f"{here.scheme}://{here.netloc}{target}", 302)
+    return redirect(f"{here.scheme}://{here.netloc}{target}")
 
 
 @anyone.route("/redirect-to", methods=ANY)
@@ -260,7 +262,7 @@ def redirect_to(url: str, status_code: int = 302) -> Response:
 
 
 def set_all(req: Request, cookies: dict[str, str]) -> Response:
-    response = redirect("/cookies", 302)
+    response = redirect("/cookies")
     for name, value in cookies.items():
         response.set_cookie(name, value, secure=req.url.startswith("https:"), http_only=False)
     return response
@@ -287,7 +289,7 @@ def set_cookie(req: Request, name: str, value: str) -> Response:
 @app.get("/cookies/delete")
 def delete_cookies(req: Request) -> Response:
     """Deletes the cookies that the parameters name."""
-    response = redirect("/cookies", 302)
+    response = redirect("/cookies")
     for name in req.query:
         response.delete_cookie(name)
     return response
@@ -485,7 +487,7 @@ def etag(req: Request, etag: str) -> Response:
         return Response(status=304, headers={"ETag": etag})
     if not none_of and one_of and not {etag, "*"} & {*one_of}:
         return Response(status=412)
-    return head_of(req), 200, {"ETag": etag}
+    return made(head_of(req), headers={"ETag": etag})
 
 
 @app.get("/cache")
@@ -494,20 +496,20 @@ def cache(req: Request) -> Response:
     if "If-Modified-Since" in req.headers or "If-None-Match" in req.headers:
         return Response(status=304)
     fields = {"Last-Modified": formatdate(usegmt=True), "ETag": f'"{uuid_.uuid4().hex}"'}
-    return head_of(req), 200, fields
+    return made(head_of(req), headers=fields)
 
 
 @app.get("/cache/{seconds:int}")
 def cache_for(req: Request, seconds: int) -> Response:
     """May be kept for so long."""
-    return head_of(req), 200, {"Cache-Control": f"public, max-age={seconds}"}
+    return made(head_of(req), headers={"Cache-Control": f"public, max-age={seconds}"})
 
 
 @anyone.route("/response-headers", methods=["GET", "POST"])
 def response_headers(req: Request) -> Response:
     """Each parameter as a field of the answer; the body shows all fields, its own length among them."""
     response = made({})
-    for name, value in req.query.items():
+    for name, value in req.query.pairs():
         response.headers.add(name, value)
     while True:
         shown = to_json(one_or_all(response.headers) | {"Content-Length": str(len(response.body))})
@@ -671,7 +673,7 @@ def deny() -> Response:
 @app.get("/links/{n:int}")
 def links(n: int) -> Response:
     """Leads to the first page of links."""
-    return redirect(f"/links/{n}/0", 302)
+    return redirect(f"/links/{n}/0")
 
 
 @app.get("/links/{n:int}/{offset:int}")
@@ -685,5 +687,7 @@ def link_page(n: int, offset: int) -> str:
 @app.get("/")
 def index() -> str:
     """This list."""
-    items = "\n".join(f"<li><code>{r.methods} {r.template}</code> {r.summary}" for r in app.routes())
+    items = "\n".join(
+        f"<li><code>{' '.join(r.methods)} {r.template}</code> {r.handler.__doc__}" for r in app.routes()
+    )
     return page("httpbin, on Trivet", f"<ul>{items}</ul>")
