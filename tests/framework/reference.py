@@ -291,8 +291,12 @@ class Interceptor:
     guard: bool = False
     stops: bool = False
 
+    def methods_cover(self, method: str) -> bool:
+        """GET stands for HEAD too."""
+        return method in self.methods or (method == "HEAD" and "GET" in self.methods)
+
     def covers(self, path: Path, route: Route | None, method: str) -> bool:
-        if self.methods and method not in self.methods:
+        if self.methods and not self.methods_cover(method):
             return False
         if route is not None and route.template in self.except_:
             return False
@@ -380,5 +384,6 @@ class Table:
 
     def _guards(self, route: Route) -> Iterator[bool]:
         for each in self.interceptors:
-            if each.guard and not each.methods and route.template not in each.except_:
+            by_method = not each.methods or each.methods_cover(route.method)
+            if each.guard and by_method and route.template not in each.except_:
                 yield each.pattern.always(route)
