@@ -259,3 +259,12 @@ def cookies_of(answer: Answer) -> dict[str, str]:
     """What a browser would send back, attributes left aside."""
     pairs = (line.partition(";")[0].partition("=") for line in answer.all("Set-Cookie"))
     return {name.strip(): value for name, _, value in pairs}
+
+
+def refused(app: Any) -> str:
+    """What start-up says against this application; which class it raises is not settled."""
+    try:
+        ask_wsgi(app, "/-")
+    except Exception as problem:  # noqa: BLE001
+        return str(problem)
+    raise AssertionError("the application starts")

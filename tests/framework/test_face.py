@@ -34,13 +34,6 @@ def ask(request: pytest.FixtureRequest) -> Ask:
     return drive.ask_wsgi if request.param == "wsgi" else drive.ask_asgi
 
 
-def refused(app: App) -> str:
-    """What start-up says against this application."""
-    with pytest.raises(Exception) as caught:  # noqa: PT011 - which class it is, is not settled
-        drive.ask_wsgi(app, "/-")
-    return str(caught.value)
-
-
 def says(value: Any) -> App:
     """An application whose front page returns this."""
     app = App(secret=KEY)

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal, Optional
 
 import pytest
 from framework import drive
-from framework.drive import Ask
+from framework.drive import Ask, refused
 from trivet import (
     App,
     Body,
@@ -31,13 +31,6 @@ KEY = "a key that only tests know, and long enough"
 @pytest.fixture(params=["wsgi", "asgi"])
 def ask(request: pytest.FixtureRequest) -> Ask:
     return drive.ask_wsgi if request.param == "wsgi" else drive.ask_asgi
-
-
-def refused(app: App) -> str:
-    """What start-up says against this application."""
-    with pytest.raises(Exception) as caught:  # noqa: PT011 - which class it is, is not settled
-        drive.ask_wsgi(app, "/-")
-    return str(caught.value)
 
 
 def says(value: Any) -> App:
