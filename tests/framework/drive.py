@@ -6,6 +6,7 @@ Written from PEP 3333 and the ASGI specification, not from the framework: the ot
 from __future__ import annotations
 
 import asyncio
+import importlib.util
 import io
 import json
 import sys
@@ -17,7 +18,7 @@ from urllib.parse import unquote_to_bytes, urlencode
 from wsgiref.validate import validator
 
 ROOT = Path(__file__).resolve().parents[2]
-if str(ROOT / "python") not in sys.path:
+if importlib.util.find_spec("trivet") is None:
     sys.path.insert(0, str(ROOT / "python"))
 
 HOST = "test.example"

@@ -23,11 +23,15 @@ SEGMENTS_MAX = 64
 
 @dataclass(frozen=True)
 class Path:
-    """The decoded segments of a request's path; `odd` where no route may match."""
+    """The decoded segments of a request's path; `odd` where no route may match.
+
+    `other`: the path as it reads with every slash a border, where that is something else.
+    """
 
     segments: tuple[bytes, ...]
     slash: bool
     odd: bool
+    other: Path | None = None
 
     @property
     def is_text(self) -> bool:
@@ -63,7 +67,8 @@ def split(path_info: bytes, script_name: bytes = b"", raw: bytes | None = None) 
     if parts and parts[-1] == b"":
         parts.pop()
     odd = any(part in (b"", b".", b"..") for part in parts) or len(parts) > SEGMENTS_MAX
-    return Path(tuple(parts), slash, odd)
+    other = split(path_info) if any(b"/" in part for part in parts) else None
+    return Path(tuple(parts), slash, odd, other)
 
 
 def below(told: bytes, script_name: bytes) -> bytes | None:
@@ -93,7 +98,7 @@ def convert(kind: str, octets: bytes) -> Any:
         case "str":
             return text
         case "int":
-            return int(text) if re.fullmatch(r"-?(0|[1-9][0-9]*)", text) else None
+            return int(text) if re.fullmatch(r"0|-?[1-9][0-9]*", text) else None
         case "float":
             return Fraction(text) if re.fullmatch(r"-?[0-9]+\.[0-9]+", text) else None
         case "uuid":
@@ -341,15 +346,23 @@ class Table:
             chosen = self.best(able)
             return self._with(method, path, chosen, (200,), handlers=tuple(r.id for r in chosen))
         if exact:
-            return self._with(method, path, exact, (200, 204) if method == "OPTIONS" else (405,))
+            refusal = (200, 204) if method == "OPTIONS" else (405,)
+            if any(r.method in served for r in fitting):
+                # The other form of the slash would do: its answer is as right.
+                refusal = (405, 308) if method in ("GET", "HEAD") else (405, 404)
+            return self._with(method, path, exact, refusal)
         if fitting:
             # The other form of the slash: 308 for those who only look, 404 for the rest.
-            other = [r for r in fitting if r.method in served]
-            if method in ("GET", "HEAD"):
-                return self._with(method, path, fitting, (308,) if other else (308, 404, 405))
-            return self._with(
-                method, path, fitting, (404, 405, 200, 204) if method == "OPTIONS" else (404, 405)
-            )
+            if method in ("GET", "HEAD") and any(r.method in served for r in fitting):
+                return self._with(method, path, fitting, (308,))
+            nothing = (404, 405, 200, 204) if method == "OPTIONS" else (404, 405)
+            verdict = self._with(method, path, [], nothing)
+            by_value = self._with(method, path, fitting, ())
+            # A refusal either way: by what was asked for, or by the route that is nearly it.
+            both = set(verdict.interceptors) & set(by_value.interceptors)
+            verdict.lenient += (*verdict.interceptors, *by_value.interceptors, *by_value.lenient)
+            verdict.interceptors = tuple(both)
+            return verdict
         return self._with(method, path, [], (404,))
 
     def _with(
@@ -372,11 +385,18 @@ class Table:
                 must.append(each.id)
             elif any(covering) or (path.odd and each.pattern.matches(path, None)):
                 may.append(each.id)
-            elif not handlers and each.pattern.matches(path, None):
-                # It does not answer with a handler: whether exceptions and methods count is left open.
+            elif not handlers and self._by_any(each, path):
+                # Whether exceptions, methods and values of routes that do not answer count is left open.
+                may.append(each.id)
+            elif path.other is not None and self._by_any(each, path.other):
+                # Guarding by both readings of an escaped slash is as safe.
                 may.append(each.id)
         verdict.interceptors, verdict.lenient = tuple(must), tuple(may)
         return verdict
+
+    def _by_any(self, each: Interceptor, path: Path) -> bool:
+        """Whether it covers the path for whatever route there is."""
+        return path.odd or any(each.pattern.matches(path, route) for route in (None, *self.routes))
 
     def open_routes(self) -> list[Route]:
         """Routes that no guard covers always, and that are not public."""

@@ -150,7 +150,7 @@ def pattern_of(chance: random.Random, template: str) -> str:
     keep = len(wanted) if chance.random() < 0.5 else chance.randint(0, len(wanted))
     for i, part in enumerate(wanted[:keep]):
         roll = chance.random()
-        literal = roll < 0.7 and not set(part) & set("{}*") and part not in (".", "..")
+        literal = roll < 0.7 and not set(part) & set("{}*%\\\0") and part not in (".", "..")
         parts.append(part if literal else ("*" if roll < 0.9 else f"{{c{i}}}"))
     whole = keep == len(wanted) and not has_path
     if not whole or chance.random() < 0.4 or (parts and parts[-1] == "*"):
@@ -220,7 +220,7 @@ class Maker:
         if not covered:
             return
         except_: tuple[str, ...] = ()
-        if self.chance.random() < 0.3:
+        if len(covered) > 1 and self.chance.random() < 0.4:
             except_ = (self.chance.choice(covered),)
         methods = (self.chance.choice(METHODS),) if self.chance.random() < 0.15 else ()
         if methods and not any(r.method in methods for r in below if r.template in covered):
