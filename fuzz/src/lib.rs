@@ -8,6 +8,7 @@ pub mod file_request;
 pub mod frame;
 pub mod h1_head;
 pub mod mutate;
+pub mod router;
 
 /// A number for an outcome, from whatever describes it.
 pub fn outcome(of: impl std::hash::Hash) -> u64 {

@@ -14,6 +14,7 @@ mod signals;
 mod template;
 mod text;
 mod watcher;
+mod web;
 mod wsgi;
 
 use std::os::fd::AsRawFd;

@@ -1,0 +1,209 @@
+//! `App` as a server sees it, and the halves of a request for servers that are not WSGI.
+
+use std::sync::{Arc, Mutex, OnceLock};
+
+use pyo3::exceptions::{PyRuntimeError, PyTypeError};
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyTuple};
+
+use super::answer;
+use super::call::{self, Life, Step};
+use super::raw;
+use super::table::Table;
+
+/// The base of `trivet.App`: registration is there, serving here.
+#[pyclass(frozen, subclass, module = "trivet._web")]
+#[derive(Debug)]
+pub(crate) struct App {
+    table: OnceLock<Arc<Table>>,
+    /// The outermost middleware that the app was wrapped in.
+    outer: OnceLock<Py<PyAny>>,
+}
+
+impl App {
+    /// The decided tables; the first request makes them.
+    #[inline]
+    fn table(slf: &Bound<'_, Self>) -> PyResult<Arc<Table>> {
+        match slf.get().table.get() {
+            Some(table) => Ok(table.clone()),
+            None => Self::decide(slf),
+        }
+    }
+
+    #[inline]
+    fn serve<'py>(
+        slf: &Bound<'py, Self>,
+        table: &Table,
+        environ: &Bound<'py, PyAny>,
+        start_response: &Bound<'py, PyAny>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let py = slf.py();
+        let environ = environ
+            .cast::<PyDict>()
+            .map_err(|_| PyTypeError::new_err("the environ is not a dict (PEP 3333)"))?;
+        let mut life = Life::new(slf, environ);
+        let outcome = call::open(py, table, &mut life).and_then(|step| call::run(py, table, &life, step));
+        let answer = call::finish(py, table, &mut life, outcome)?;
+        answer::send(py, slf.as_any(), life.is_head, answer, start_response)
+    }
+
+    #[cold]
+    fn decide(slf: &Bound<'_, Self>) -> PyResult<Arc<Table>> {
+        slf.call_method0("freeze")?;
+        slf.get().table.get().cloned().ok_or_else(|| PyRuntimeError::new_err("`freeze` decided nothing"))
+    }
+}
+
+#[pymethods]
+impl App {
+    #[new]
+    #[pyo3(signature = (*_args, **_named))]
+    fn new(_args: &Bound<'_, PyTuple>, _named: Option<&Bound<'_, PyDict>>) -> Self {
+        Self { table: OnceLock::new(), outer: OnceLock::new() }
+    }
+
+    /// WSGI (PEP 3333).
+    fn __call__<'py>(
+        slf: &Bound<'py, Self>,
+        environ: &Bound<'py, PyAny>,
+        start_response: &Bound<'py, PyAny>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let table = Self::table(slf)?;
+        match slf.get().outer.get() {
+            None => Self::serve(slf, &table, environ, start_response),
+            Some(outer) => raw::call(slf.py(), outer.bind(slf.py()), &[environ.clone(), start_response.clone()]),
+        }
+    }
+
+    /// The app within its middlewares.
+    fn _serve<'py>(
+        slf: &Bound<'py, Self>,
+        environ: &Bound<'py, PyAny>,
+        start_response: &Bound<'py, PyAny>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let table = Self::table(slf)?;
+        Self::serve(slf, &table, environ, start_response)
+    }
+
+    /// Takes the decided tables, unless `check(chains)` raises, and the app wrapped in its middlewares.
+    fn _load<'py>(
+        &self,
+        told: &Bound<'py, PyDict>,
+        check: &Bound<'py, PyAny>,
+        outer: Option<Py<PyAny>>,
+    ) -> PyResult<()> {
+        let table = Table::new(told)?;
+        check.call1((table.chains(told.py())?,))?;
+        if let Some(outer) = outer {
+            let _ = self.outer.set(outer);
+        }
+        self.table
+            .set(Arc::new(table))
+            .map_err(|_| PyRuntimeError::new_err("the app's tables have been decided already"))
+    }
+
+    /// Goes as far as the handler's call.
+    fn _open(slf: &Bound<'_, Self>, environ: &Bound<'_, PyDict>) -> PyResult<Flight> {
+        let py = slf.py();
+        let table = Self::table(slf)?;
+        let mut life = Life::new(slf, environ);
+        let step = call::open(py, &table, &mut life);
+        let route = life.route;
+        let next = match step {
+            Ok(Step::Call { route, args }) => Next::Call {
+                function: table.routes[route].handler.clone_ref(py),
+                args: PyTuple::new(py, args.list())?.unbind(),
+                named: args.named().map(|named| named.clone().unbind()),
+            },
+            Ok(Step::Value(value)) => Next::Done(Ok(value.unbind())),
+            Err(error) => Next::Done(Err(error)),
+        };
+        let is_async = route.is_some_and(|route| table.routes[route].is_async);
+        Ok(Flight { is_async, state: Mutex::new(Some((table, life, next))) })
+    }
+}
+
+#[derive(Debug)]
+enum Next {
+    Call { function: Py<PyAny>, args: Py<PyTuple>, named: Option<Py<PyDict>> },
+    Done(PyResult<Py<PyAny>>),
+}
+
+/// A request between its two halves.
+#[pyclass(frozen, module = "trivet._web")]
+#[derive(Debug)]
+pub(crate) struct Flight {
+    is_async: bool,
+    state: Mutex<Option<(Arc<Table>, Life, Next)>>,
+}
+
+fn landed() -> PyErr {
+    PyRuntimeError::new_err("the request has been finished, or another thread finishes it")
+}
+
+impl Flight {
+    fn take(&self) -> PyResult<(Arc<Table>, Life, Next)> {
+        self.state.try_lock().ok().and_then(|mut state| state.take()).ok_or_else(landed)
+    }
+
+    fn end<'py>(
+        py: Python<'py>,
+        table: &Table,
+        mut life: Life,
+        outcome: PyResult<Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        call::finish(py, table, &mut life, outcome)?.full(py)
+    }
+}
+
+#[pymethods]
+impl Flight {
+    /// Whether the handler is an `async def` that is still to be called.
+    #[getter]
+    fn is_async(&self) -> bool {
+        self.is_async
+            && self.state.try_lock().is_ok_and(|state| matches!(&*state, Some((_, _, Next::Call { .. }))))
+    }
+
+    /// The request, if the handler or an interceptor asked for one.
+    #[getter]
+    fn request<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let (table, mut life, next) = self.take()?;
+        let request = life.request(py, &table);
+        *self.state.try_lock().map_err(|_| landed())? = Some((table, life, next));
+        Ok(request?.into_any())
+    }
+
+    /// Calls the handler and gives its value, a coroutine for an `async def`.
+    fn call<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let (table, life, next) = self.take()?;
+        let Next::Call { function, args, named } = next else { return Err(landed()) };
+        let nothing = py.None();
+        *self.state.try_lock().map_err(|_| landed())? = Some((table, life, Next::Done(Ok(nothing))));
+        function.bind(py).call(args.bind(py), named.as_ref().map(|named| named.bind(py)))
+    }
+
+    /// Calls a handler that is not async, if there is one to call, and gives the `Response`.
+    fn run<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let (table, life, next) = self.take()?;
+        let outcome = match next {
+            Next::Call { function, args, named } => {
+                function.bind(py).call(args.bind(py), named.as_ref().map(|named| named.bind(py)))
+            }
+            Next::Done(outcome) => outcome.map(|value| value.into_bound(py)),
+        };
+        Self::end(py, &table, life, outcome)
+    }
+
+    /// The `Response` for what the handler gave.
+    fn finish<'py>(&self, py: Python<'py>, value: Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        let (table, life, _) = self.take()?;
+        Self::end(py, &table, life, Ok(value))
+    }
+
+    /// The `Response` for what the handler raised.
+    fn fail<'py>(&self, py: Python<'py>, error: Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        let (table, life, _) = self.take()?;
+        Self::end(py, &table, life, Err(PyErr::from_value(error)))
+    }
+}

@@ -1,0 +1,972 @@
+"""`App`: routes, interceptors, providers and error handlers are registered here and served by `_web`."""
+
+from __future__ import annotations
+
+import inspect
+import sys
+import threading
+import traceback
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
+
+from . import errors, plan
+from ._load import native
+from .cors import CORS
+from .errors import HTTPError
+from .plan import Parameter, PlanError, describe
+from .response import SEVERAL, Response, convert, make, moved, options, sent
+from .session import Session, Sessions
+from .values import Fields, Upload, Values
+
+if TYPE_CHECKING:
+    from . import _web
+    from .asgi import Asgi
+else:
+    _web = native("_web")
+
+F = TypeVar("F", bound=Callable[..., Any])
+T = TypeVar("T")
+WSGI = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
+#: What a WebSocket handshake's method is called in tables and patterns.
+WEBSOCKET = "WEBSOCKET"
+
+
+class StartError(ValueError):
+    """The app cannot start as it is registered."""
+
+
+@dataclass(eq=False)
+class Interceptor:
+    """A registered interceptor. `guard`: it decides who gets in."""
+
+    pattern: str
+    handler: Callable[..., Any]
+    except_: tuple[str, ...] = ()
+    host: tuple[str, ...] = ()
+    methods: tuple[str, ...] | None = None
+    guard: bool = False
+    _names: Mapping[str, Any] | None = field(default=None, repr=False)
+
+    @property
+    def name(self) -> str:
+        """The function's name."""
+        return getattr(self.handler, "__name__", repr(self.handler))
+
+
+@dataclass(eq=False)
+class Route:
+    """A registered route, `req.route`. `chain`: its interceptors in the order they run, known once the app is frozen."""
+
+    methods: tuple[str, ...]
+    template: str
+    handler: Callable[..., Any]
+    name: str
+    needs: Any = None
+    public: bool = False
+    csrf: bool = True
+    cors: CORS | None = None
+    kind: Literal["handler", "static", "websocket", "mount"] = "handler"
+    chain: tuple[Interceptor, ...] = ()
+    parameters: tuple[Parameter, ...] = ()
+    is_guarded: bool = False
+    _names: Mapping[str, Any] | None = field(default=None, repr=False)
+    _owners: tuple[App, ...] = field(default=(), repr=False)
+    _group: Group | None = field(default=None, repr=False)
+
+    @property
+    def is_async(self) -> bool:
+        """Whether the handler is an `async def`."""
+        return self.kind != "websocket" and inspect.iscoroutinefunction(inspect.unwrap(self.handler))
+
+
+@dataclass(eq=False)
+class _Provider:
+    type: Any
+    function: Callable[..., Any]
+    names: Mapping[str, Any] | None
+    owners: tuple[App, ...] = ()
+
+
+def _seen(depth: int) -> Mapping[str, Any] | None:
+    """What the frame that registers can see and the module cannot: types that are defined in a function."""
+    frame = sys._getframe(depth)
+    return None if frame.f_locals is frame.f_globals else dict(frame.f_locals)
+
+
+def _words(value: str | Iterable[str] | None) -> tuple[str, ...]:
+    if value is None:
+        return ()
+    return (value,) if isinstance(value, str) else tuple(value)
+
+
+class Registrar:
+    """What App and Group have in common: the decorators."""
+
+    _prefix: str
+    _app: App
+    _group: Group | None
+
+    def route(
+        self,
+        path: str,
+        *,
+        methods: str | Iterable[str] = ("GET",),
+        name: str | None = None,
+        needs: Any = None,
+        public: bool | None = None,
+        csrf: bool | None = None,
+        cors: CORS | None = None,
+    ) -> Callable[[F], F]:
+        """Registers a handler for a path and methods. GET serves HEAD, OPTIONS is answered by itself.
+
+        `needs` is `req.route.needs`, for interceptors and providers. `public=True` exempts from `guard="required"`.
+        `csrf=False` lets other sites' pages send. `cors` lets them read.
+        """
+        return self._register(
+            path, tuple(m.upper() for m in _words(methods)), name, needs, public, csrf, cors, _seen(2)
+        )
+
+    def _register(
+        self,
+        path: str,
+        methods: tuple[str, ...],
+        name: str | None,
+        needs: Any,
+        public: bool | None,
+        csrf: bool | None,
+        cors: CORS | None,
+        names: Mapping[str, Any] | None,
+        kind: Literal["handler", "static", "websocket", "mount"] = "handler",
+    ) -> Callable[[F], F]:
+        self._app._check_open()
+        if self._prefix == "" and not path.startswith("/"):
+            raise StartError(f"the path `{path}` does not begin with a slash\nhint: write `/{path}`")
+        if path and not path.startswith("/"):
+            raise StartError(f"the path `{path}` of a group is empty or begins with a slash")
+
+        def register(function: F) -> F:
+            if not callable(function):
+                raise TypeError(f"`{function!r}` cannot be called: it is no handler")
+            group = self._group
+            route = Route(
+                methods,
+                self._prefix + path,
+                function,
+                name or getattr(function, "__name__", type(function).__name__),
+                needs if needs is not None or group is None else group.needs,
+                bool(group is not None and group.public) if public is None else public,
+                bool(group is None or group.csrf) if csrf is None else csrf,
+                cors or (group.cors if group is not None else self._app._cors),
+                kind,
+                _names=names,
+                _group=group,
+            )
+            self._app._routes.append(route)
+            return function
+
+        return register
+
+    def get(self, path: str, **more: Any) -> Callable[[F], F]:
+        """`route` for GET (and HEAD)."""
+        return self._one("GET", path, more)
+
+    def post(self, path: str, **more: Any) -> Callable[[F], F]:
+        """`route` for POST."""
+        return self._one("POST", path, more)
+
+    def put(self, path: str, **more: Any) -> Callable[[F], F]:
+        """`route` for PUT."""
+        return self._one("PUT", path, more)
+
+    def patch(self, path: str, **more: Any) -> Callable[[F], F]:
+        """`route` for PATCH."""
+        return self._one("PATCH", path, more)
+
+    def delete(self, path: str, **more: Any) -> Callable[[F], F]:
+        """`route` for DELETE."""
+        return self._one("DELETE", path, more)
+
+    def head(self, path: str, **more: Any) -> Callable[[F], F]:
+        """`route` for HEAD alone."""
+        return self._one("HEAD", path, more)
+
+    def options(self, path: str, **more: Any) -> Callable[[F], F]:
+        """`route` for OPTIONS, in the place of the automatic answer."""
+        return self._one("OPTIONS", path, more)
+
+    def websocket(self, path: str, **more: Any) -> Callable[[F], F]:
+        """An `async def` handler of a WebSocket, which gets it as its argument `ws`. Served under ASGI."""
+        return self._one(WEBSOCKET, path, more, "websocket")
+
+    def _one(
+        self,
+        method: str,
+        path: str,
+        more: dict[str, Any],
+        kind: Literal["handler", "static", "websocket", "mount"] = "handler",
+    ) -> Callable[[F], F]:
+        unknown = more.keys() - {"name", "needs", "public", "csrf", "cors"}
+        if unknown:
+            raise TypeError(f"a route has no option `{min(unknown)}`")
+        get = more.get
+        return self._register(
+            path,
+            (method,),
+            get("name"),
+            get("needs"),
+            get("public"),
+            get("csrf"),
+            get("cors"),
+            _seen(3),
+            kind,
+        )
+
+    def intercept(
+        self,
+        pattern: str = "/*",
+        *,
+        except_: str | Iterable[str] = (),
+        host: str | Iterable[str] | None = None,
+        methods: str | Iterable[str] | None = None,
+        guard: bool = False,
+    ) -> Callable[[F], F]:
+        """Runs a function before everything that answers below a pattern, around it where it is a generator.
+
+        `*` is one segment, a last `/*` all below, `{name}` one segment that the function gets. `except_` names
+        templates of routes. In a group, patterns and exceptions are below its prefix. `host`: names, `.example.com`
+        for all below; `methods`: GET stands for HEAD too. `guard=True` marks what decides who gets in.
+        """
+        self._app._check_open()
+        names = _seen(2)
+
+        def register(function: F) -> F:
+            if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
+                raise StartError(
+                    f"the interceptor {describe(function)} is `async`\n"
+                    "hint: interceptors are plain functions; await in the handler"
+                )
+            self._app._interceptors.append(
+                Interceptor(
+                    self._prefix + pattern,
+                    function,
+                    tuple(self._prefix + template for template in _words(except_)),
+                    tuple(name.lower().removeprefix("*") for name in _words(host)),
+                    None if methods is None else tuple(m.upper() for m in _words(methods)),
+                    guard,
+                    names,
+                )
+            )
+            return function
+
+        return register
+
+    def group(
+        self,
+        prefix: str,
+        *,
+        needs: Any = None,
+        public: bool | None = None,
+        csrf: bool | None = None,
+        cors: CORS | None = None,
+    ) -> Group:
+        """Routes under a common prefix, with options that each may override. Groups nest."""
+        return Group(self, prefix, needs, public, csrf, cors)
+
+    def static(
+        self,
+        path: str,
+        folder: Any,
+        *,
+        max_age: int | None = None,
+        index: str | None = None,
+        public: bool | None = None,
+        name: str = "static",
+    ) -> None:
+        """Serves the files of a folder below a path, with conditions and ranges, through the interceptors.
+
+        `max_age`: seconds for which caches may keep them. `index`: the file for a folder's own path. Hidden files and
+        links that lead out of the folder are 404.
+        """
+        from .static import folder as handler
+
+        template = path.rstrip("/") + "/{path:path}"
+        self._register(template, ("GET",), name, None, public, None, None, None, "static")(
+            handler(folder, max_age, index)
+        )
+
+    def mount(self, path: str, app: App | WSGI, *, public: bool | None = None, csrf: bool | None = None) -> None:
+        """Merges another `App` below a path, or hands what lies below to any WSGI app."""
+        self._app._check_open()
+        path = path.rstrip("/")
+        if isinstance(app, App):
+            if app is self._app:
+                raise StartError("an app cannot be mounted in itself")
+            self._app._mounts.append((self._prefix + path, app))
+            return
+        if not callable(app):
+            raise TypeError(f"`{app!r}` is no WSGI app")
+        if inspect.iscoroutinefunction(app) or inspect.iscoroutinefunction(getattr(app, "__call__", None)):
+            raise StartError(f"what is mounted at `{path}` is an ASGI app\nhint: only WSGI apps can be mounted")
+        name = getattr(app, "__name__", type(app).__name__)
+        self._register(path or "/", (), name, None, public, csrf, None, None, "mount")(app)
+
+
+class Group(Registrar):
+    """Routes under a common prefix: `admin = app.group("/admin")`."""
+
+    def __init__(
+        self,
+        parent: Registrar,
+        prefix: str,
+        needs: Any,
+        public: bool | None,
+        csrf: bool | None,
+        cors: CORS | None,
+    ) -> None:
+        if prefix and not prefix.startswith("/") or prefix.endswith("/"):
+            raise StartError(f"the prefix `{prefix}` of a group begins with a slash and ends with none")
+        above = parent._group
+        self._app = parent._app
+        self._prefix = parent._prefix + prefix
+        self._group = self
+        self.needs = needs if needs is not None or above is None else above.needs
+        self.public = bool(above is not None and above.public) if public is None else public
+        self.csrf = bool(above is None or above.csrf) if csrf is None else csrf
+        self.cors = cors or (above.cors if above is not None else self._app._cors)
+
+
+class App(_web.App, Registrar):
+    """A web app: a WSGI callable; `app.asgi` is the same for ASGI.
+
+    - `secret`: signs sessions; a list holds the new key first and old ones behind it.
+    - `guard="required"`: every route needs an interceptor with `guard=True` that always runs, or `public=True`.
+    - `sessions`: how sessions are kept. `json`: makes something simpler of what JSON does not know.
+    - `trusted_origins`: other origins whose pages may send what changes something (CSRF).
+    - `cors`: a rule for all routes.
+    - `body_bytes_max`, `form_bytes_max` (without files), `parts_max`, `parameters_max`: limits; 413 beyond.
+    """
+
+    def __init__(
+        self,
+        *,
+        secret: str | bytes | Sequence[str | bytes] | None = None,
+        guard: Literal["required"] | None = None,
+        sessions: Sessions | None = None,
+        json: Callable[[Any], Any] | None = None,
+        trusted_origins: Iterable[str] = (),
+        cors: CORS | None = None,
+        body_bytes_max: int = 16 * 1024 * 1024,
+        form_bytes_max: int = 512 * 1024,
+        parts_max: int = 1000,
+        parameters_max: int = 1000,
+    ) -> None:
+        if guard not in (None, "required"):
+            raise ValueError('`guard` is "required" or None')
+        self._prefix = ""
+        self._app = self
+        self._group = None
+        self._guard = guard
+        self._cors = cors
+        self._routes: list[Route] = []
+        self._interceptors: list[Interceptor] = []
+        self._providers: dict[Any, _Provider] = {}
+        self._errors: dict[Any, Callable[..., Any]] = {}
+        self._mounts: list[tuple[str, App]] = []
+        self._converters: dict[str, tuple[str, Callable[[str], Any]]] = {}
+        self._wraps: list[Callable[[WSGI], WSGI]] = []
+        self._decided: list[Route] | None = None
+        self._places: list[tuple[str, tuple[App, ...]]] = []
+        self._lock = threading.RLock()
+        self._limits = (body_bytes_max, form_bytes_max, parts_max, parameters_max)
+        self._trusted = [origin.lower().rstrip("/") for origin in _words(trusted_origins)]
+        self.json_encoder = json
+        #: Raise what no error handler took, for tests and development.
+        self.propagate_errors = False
+        self.sessions = sessions or Sessions()
+        if secret is not None:
+            keys = [secret] if isinstance(secret, (str, bytes)) else list(secret)
+            encoded = [key.encode() if isinstance(key, str) else bytes(key) for key in keys]
+            if not encoded or any(len(key) < 16 for key in encoded):
+                raise ValueError(
+                    "a secret has 16 bytes at least\n"
+                    "hint: `python -c 'import secrets; print(secrets.token_hex(32))'` makes one"
+                )
+            self.sessions._sign_with(encoded)
+            self.secrets = tuple(encoded)
+        else:
+            self.secrets = ()
+
+    # Registration
+
+    def _check_open(self) -> None:
+        if self._decided is not None:
+            raise RuntimeError(
+                "the app has begun to serve: nothing can be registered any more\n"
+                "hint: register at import, before the first request"
+            )
+
+    @overload
+    def provide(self, type: Any) -> Callable[[F], F]: ...
+
+    @overload
+    def provide(self, type: Any, function: F) -> F: ...
+
+    def provide(self, type: Any, function: Any = None) -> Any:
+        """Says where arguments of a type come from: called once a request, its value shared by all who ask.
+
+        A generator yields the value and is resumed when the answer is made, or sent if it streams; exceptions of
+        the handler are thrown into it.
+        """
+        self._check_open()
+        names = _seen(2)
+
+        def register(function: F) -> F:
+            if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
+                raise StartError(
+                    f"the provider {describe(function)} is `async`\nhint: providers are plain functions"
+                )
+            if type in plan.KINDS or type in (_web.Request, Session, Upload):
+                raise StartError(f"`{plan.shown(type)}` has a meaning already: provide a type of your own")
+            if type in self._providers:
+                raise StartError(f"`{plan.shown(type)}` is provided twice")
+            self._providers[type] = _Provider(type, function, names)
+            return function
+
+        return register if function is None else register(function)
+
+    def error(self, what: type[BaseException] | int) -> Callable[[F], F]:
+        """Answers for exceptions of a class, or for a status. The function gets the exception, and `req` if it asks.
+
+        The most specific class wins; of a mounted app and the one around it, the mounted one. A text or dict is sent
+        with the exception's status, 500 where it has none.
+        """
+        self._check_open()
+        if isinstance(what, int):
+            if not 400 <= what <= 599:
+                raise StartError(f"`{what}` is no status of an error")
+        elif not (isinstance(what, type) and issubclass(what, Exception)):
+            raise StartError(f"`{what!r}` is neither a class of exceptions nor a status")
+
+        def register(function: F) -> F:
+            if what in self._errors:
+                raise StartError(f"`{getattr(what, '__name__', what)}` has two error handlers")
+            self._errors[what] = function
+            return function
+
+        return register
+
+    def converter(self, name: str, expression: str) -> Callable[[F], F]:
+        """Registers `{x:name}`: texts that match the expression, made into what the function gives.
+
+        The function may raise `ValueError`, which is 404.
+        """
+        self._check_open()
+        if not name.isidentifier() or name in plan.GIVES:
+            raise StartError(f"`{name}` cannot be the name of a converter")
+        _web.check_expression(name, expression)
+
+        def register(function: F) -> F:
+            self._converters[name] = (expression, function)
+            return function
+
+        return register
+
+    def wrap(self, middleware: Callable[[WSGI], WSGI]) -> Callable[[WSGI], WSGI]:
+        """Puts a WSGI middleware around the whole app; the last one is the outermost."""
+        self._check_open()
+        self._wraps.append(middleware)
+        return middleware
+
+    # Deciding
+
+    def freeze(self) -> None:
+        """Decides everything that can be decided before a request; the first request does it by itself.
+
+        Raises `StartError` or `PlanError` where the app cannot start.
+        """
+        with self._lock:
+            if self._decided is None:
+                self._decide()
+
+    def _decide(self) -> None:
+        routes: list[Route] = []
+        interceptors: list[Interceptor] = []
+        providers: list[_Provider] = []
+        converters: dict[str, tuple[str, Callable[[str], Any]]] = {}
+        self._places = []
+        self._collect("", (), routes, interceptors, providers, converters, self._places, ())
+        self._places.sort(key=lambda place: -len(place[0]))
+        told: dict[str, Any] = {
+            "routes": [self._plan_route(route, providers, converters) for route in routes],
+            "interceptors": [self._plan_interceptor(one, providers) for one in interceptors],
+            "providers": self._plan_providers(providers),
+            "converters": converters,
+            "limits": self._limits,
+            "encoder": self.json_encoder,
+            "trusted_origins": self._trusted,
+        }
+
+        def check(chains: list[list[tuple[int, bool]]]) -> None:
+            for route, chain in zip(routes, chains, strict=True):
+                route.chain = tuple(interceptors[number] for number, _ in chain)
+                route.is_guarded = any(
+                    always and _covers(interceptors[number], route) for number, always in chain
+                )
+            self._last = routes
+            open_ones = [route for route in routes if not route.is_guarded and not route.public]
+            if self._guard == "required" and open_ones:
+                first = open_ones[0]
+                raise StartError(
+                    f"{len(open_ones)} routes have no guard, the first is {' '.join(first.methods)} "
+                    f"`{first.template}` ({first.name})\n"
+                    "hint: `@app.intercept(…, guard=True)` above it, or `public=True` on the route"
+                )
+
+        outer: Any = None
+        if self._wraps:
+            outer = self._serve
+            for middleware in self._wraps:
+                outer = middleware(outer)
+        try:
+            self._load(told, check, outer)
+        except PlanError:
+            raise
+        except ValueError as error:
+            raise error if isinstance(error, StartError) else StartError(str(error)) from None
+        self._decided = routes
+
+    _last: list[Route] | None = None
+
+    def _collect(
+        self,
+        prefix: str,
+        above: tuple[App, ...],
+        routes: list[Route],
+        interceptors: list[Interceptor],
+        providers: list[_Provider],
+        converters: dict[str, tuple[str, Callable[[str], Any]]],
+        places: list[tuple[str, tuple[App, ...]]],
+        open_apps: tuple[App, ...],
+    ) -> None:
+        if self in open_apps:
+            raise StartError("an app is mounted in itself")
+        owners = (self, *above)
+        places.append((prefix, owners))
+        for name, converter in self._converters.items():
+            if converters.setdefault(name, converter) != converter:
+                raise StartError(f"two apps have different converters `{name}`")
+        for provider in self._providers.values():
+            providers.append(_Provider(provider.type, provider.function, provider.names, owners))
+        copied = (
+            "methods", "handler", "name", "needs", "public", "csrf", "cors", "kind", "_names", "_group",
+        )  # fmt: skip
+        for route in self._routes:
+            new = Route(template=prefix + route.template, **{n: getattr(route, n) for n in copied})
+            new._owners = owners
+            routes.append(new)
+        for one in self._interceptors:
+            interceptors.append(
+                Interceptor(
+                    prefix + one.pattern,
+                    one.handler,
+                    tuple(prefix + template for template in one.except_),
+                    one.host,
+                    one.methods,
+                    one.guard,
+                    one._names,
+                )
+            )
+            self._owners_of[id(interceptors[-1])] = owners
+        if above and self._wraps:
+            raise StartError(
+                f"the app mounted at `{prefix}` has a middleware (`wrap`)\nhint: put it around the outer app"
+            )
+        for path, app in self._mounts:
+            app._owners_of = self._owners_of
+            app._collect(
+                prefix + path, owners, routes, interceptors, providers, converters, places, (*open_apps, self)
+            )
+
+    @property
+    def _owners_of(self) -> dict[int, tuple[App, ...]]:
+        known: dict[int, tuple[App, ...]] = self.__dict__.setdefault("_owned", {})
+        return known
+
+    @_owners_of.setter
+    def _owners_of(self, owned: dict[int, tuple[App, ...]]) -> None:
+        self.__dict__["_owned"] = owned
+
+    def _finder(self, owners: tuple[App, ...], providers: list[_Provider]) -> Callable[[Any], int | None]:
+        def find(wanted: Any) -> int | None:
+            for owner in owners:
+                for place, provider in enumerate(providers):
+                    if provider.owners[0] is owner and (
+                        provider.type is wanted or provider.type == wanted
+                    ):
+                        return place
+            return None
+
+        return find
+
+    def _plan_route(
+        self,
+        route: Route,
+        providers: list[_Provider],
+        converters: dict[str, tuple[str, Callable[[str], Any]]],
+    ) -> tuple[Any, ...]:
+        is_mount = route.kind == "mount"
+        path = _web.template_parameters(route.template, converters, is_mount)
+        told: list[plan.Told] = []
+        if not is_mount:
+            find = self._finder(route._owners, providers)
+            socket = route.kind == "websocket"
+            if socket and not inspect.iscoroutinefunction(inspect.unwrap(route.handler)):
+                raise StartError(f"the WebSocket handler {describe(route.handler)} is not `async def`")
+            told, parameters = plan.arguments(route.handler, route._names, path, find, socket=socket)
+            route.parameters = tuple(parameters)
+        return (
+            route.template,
+            list(route.methods),
+            route.handler,
+            told,
+            route.is_async,
+            route,
+            route.csrf,
+            route.cors,
+            is_mount,
+            is_mount,
+        )
+
+    def _plan_interceptor(self, one: Interceptor, providers: list[_Provider]) -> tuple[Any, ...]:
+        path = [(name, "str") for name in _web.pattern_captures(one.pattern)]
+        find = self._finder(self._owners_of[id(one)], providers)
+        told, _ = plan.arguments(one.handler, one._names, path, find, injected_only=True, pattern=True)
+        generator = inspect.isgeneratorfunction(inspect.unwrap(one.handler))
+        methods = None if one.methods is None else list(one.methods)
+        return (one.pattern, list(one.except_), one.handler, told, generator, list(one.host), methods)
+
+    def _plan_providers(self, providers: list[_Provider]) -> list[tuple[Any, ...]]:
+        planned: list[tuple[Any, ...]] = []
+        needs: list[list[int]] = []
+        for provider in providers:
+            find = self._finder(provider.owners, providers)
+            told, _ = plan.arguments(provider.function, provider.names, (), find, injected_only=True)
+            generator = inspect.isgeneratorfunction(inspect.unwrap(provider.function))
+            planned.append((provider.function, told, generator))
+            needs.append([place for source, place, *_ in told if source == "provided"])
+        for start in range(len(providers)):
+            path, todo = {start}, list(needs[start])
+            while todo:
+                place = todo.pop()
+                if place == start:
+                    raise StartError(f"the provider of `{plan.shown(providers[start].type)}` needs itself")
+                if place not in path:
+                    path.add(place)
+                    todo += needs[place]
+        return planned
+
+    # Asking
+
+    def routes(self) -> list[Route]:
+        """All routes with their chains, in the order of registration. Freezes the app."""
+        self.freeze()
+        return list(self._decided or ())
+
+    def unguarded(self) -> list[Route]:
+        """Routes that neither have a guard that always runs nor are `public`."""
+        try:
+            self.freeze()
+        except StartError:
+            if self._last is None:
+                raise
+        return [route for route in self._last or () if not route.is_guarded and not route.public]
+
+    def url(self, name: str, /, **values: object) -> str:
+        """The path of the route of that name, percent-encoded; what is no parameter of it becomes the query.
+
+        Raises `LookupError` where no route has the name, `ValueError` where a value does not fit.
+        """
+        self.freeze()
+        problem: Exception = LookupError(f"no route is called `{name}`")
+        for route in self._decided or ():
+            if route.name != name or route.kind == "mount":
+                continue
+            wanted = {n for n, _ in _web.template_parameters(route.template, self._known_converters())}
+            if not wanted <= values.keys():
+                problem = ValueError(f"`{route.template}` needs `{min(wanted - values.keys())}`")
+                continue
+            inside = [(n, str(values[n])) for n in sorted(wanted)]
+            path: str = _web.build_path(route.template, self._known_converters(), inside)
+            query = [
+                (n, str(one))
+                for n, value in values.items()
+                if n not in wanted and value is not None
+                for one in (value if isinstance(value, (list, tuple)) else (value,))
+            ]
+            return path + "?" + _web.encode_query(query) if query else path
+        raise problem
+
+    def _known_converters(self) -> dict[str, tuple[str, Callable[[str], Any]]]:
+        known: dict[str, tuple[str, Callable[[str], Any]]] = {}
+        for _, owners in self._places:
+            known.update(owners[0]._converters)
+        return known
+
+    @property
+    def asgi(self) -> Asgi:
+        """The app for ASGI servers: `uvicorn module:app.asgi`."""
+        made = self.__dict__.get("_asgi")
+        if made is None:
+            from .asgi import Asgi
+
+            made = self.__dict__["_asgi"] = Asgi(self)
+        return made
+
+    def run(self, host: str = "127.0.0.1", port: int = 8000) -> None:
+        """Serves until interrupted, for scripts and first steps. `trivet run` is for everything else."""
+        from .simple_server import make_server
+
+        with make_server(host, port, self) as server:
+            server.serve_forever()
+
+    # Errors
+
+    def _owners_at(self, request: _web.Request) -> tuple[App, ...]:
+        route = request.route
+        if route is not None:
+            owners: tuple[App, ...] = route._owners
+            return owners
+        path = request.environ.get("PATH_INFO", "")
+        for prefix, owners in self._places:
+            if path == prefix or path.startswith(prefix + "/"):
+                return owners
+        return (self,)
+
+    def _error_handler(self, request: _web.Request, error: BaseException) -> Callable[..., Any] | None:
+        owners = self._owners_at(request)
+        status = error.status if isinstance(error, HTTPError) else 500
+        keys: list[Any] = []
+        for cls in type(error).__mro__:
+            if cls is HTTPError:
+                keys.append(status)
+            keys.append(cls)
+            if cls is Exception:
+                break
+        if not isinstance(error, HTTPError):
+            keys.append(status)
+        for key in keys:
+            for owner in owners:
+                found = owner._errors.get(key)
+                if found is not None:
+                    return found
+        return None
+
+    def _fail(self, request: _web.Request, error: BaseException) -> Response:
+        try:
+            handler = self._error_handler(request, error)
+            if handler is not None:
+                status = error.status if isinstance(error, HTTPError) else 500
+                response = make(self, request, _call_error(self, handler, error, request), status)
+                if isinstance(error, HTTPError):
+                    for name, value in error.headers:
+                        response.headers.setdefault(name, value)
+                return response
+        except HTTPError as second:
+            error = second
+        except Exception as second:  # noqa: BLE001 - an error handler's own error
+            second.__context__ = second.__context__ or error
+            error = second
+        if isinstance(error, HTTPError):
+            return default_answer(request, error)
+        if self.propagate_errors:
+            raise error
+        report(request.environ, error)
+        return default_answer(request, HTTPError(500))
+
+
+def _call_error(app: App, handler: Callable[..., Any], error: BaseException, request: _web.Request) -> Any:
+    """An error handler takes the exception, the request, both, or nothing."""
+    parameters = [
+        p
+        for p in inspect.signature(handler).parameters.values()
+        if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
+    ]
+    given: list[Any] = []
+    for parameter in parameters:
+        if parameter.name in plan.REQUEST_NAMES:
+            given.append(request)
+        elif not given or request in given and len(given) == 1:
+            given.append(error)
+        elif parameter.default is parameter.empty:
+            given.append(request)
+    value = handler(*given)
+    if inspect.isawaitable(value):
+        from .asgi import wait
+
+        value = wait(app, value)
+    return value
+
+
+def default_answer(request: _web.Request, error: HTTPError) -> Response:
+    """A small page, or JSON where the client asks for it."""
+    body, kind = errors.page(error, request.environ.get("HTTP_ACCEPT", ""))
+    response = Response(body, error.status, [("Content-Type", kind)])
+    response.headers.vary("Accept")
+    for name, value in error.headers:
+        response.headers.add(name, value)
+    return response
+
+
+def report(environ: dict[str, Any], error: BaseException) -> None:
+    """Writes the traceback to the server's log."""
+    out = environ.get("wsgi.errors") or sys.stderr
+    line = f"{environ.get('REQUEST_METHOD', '?')} {environ.get('PATH_INFO', '?')!r}"
+    text = "".join(traceback.format_exception(type(error), error, error.__traceback__))
+    out.write(f"exception on {line}\n{text}")
+    flush = getattr(out, "flush", None)
+    if callable(flush):
+        flush()
+
+
+def _covers(interceptor: Interceptor, route: Route) -> bool:
+    if not interceptor.guard or interceptor.host:
+        return False
+    if interceptor.methods is None:
+        return True
+    return route.kind != "mount" and all(
+        method in interceptor.methods or method == "HEAD" and "GET" in interceptor.methods
+        for method in route.methods
+    )
+
+
+# What `_web` hands back
+
+
+def _decorate(app: App, request: _web.Request, response: Response, cors: CORS | None) -> Response:
+    fields = request._reply_headers
+    if fields is not None:
+        given = fields.items()
+        for name in {name for name, _ in given if name.lower() not in SEVERAL}:
+            response.headers.pop(name)
+        for name, value in given:
+            response.headers.add(name, value)
+    session = request._session
+    if session is not None:
+        app.sessions.save(app, request, session, response)
+    after = request._after
+    if after:
+        response._closers.extend(after)
+    if cors is not None:
+        cors.decorate(request.environ, response)
+    return response
+
+
+def _session(request: _web.Request) -> Session:
+    return request.app.sessions.load(request)
+
+
+def _spool() -> Any:
+    import tempfile
+
+    return tempfile.TemporaryFile()
+
+
+def _wait(app: App, awaitable: Any) -> Any:
+    from .asgi import wait
+
+    return wait(app, awaitable)
+
+
+def _foreign(request: _web.Request, app: WSGI, below: str) -> Response:
+    """What a WSGI app that is mounted answers, as a Response that interceptors can look at."""
+    environ = dict(request.environ)
+    path = environ.get("PATH_INFO", "")
+    environ["SCRIPT_NAME"] = environ.get("SCRIPT_NAME", "") + path[: len(path) - len(below)]
+    environ["PATH_INFO"] = below
+    told: list[Any] = []
+    written: list[bytes] = []
+
+    def start_response(status: str, fields: list[tuple[str, str]], exc_info: Any = None) -> Callable[[bytes], None]:
+        if told and exc_info is None:
+            raise AssertionError("`start_response` was called twice without an exception (PEP 3333)")
+        told[:] = [int(status[:3]), list(fields)]
+        return written.append
+
+    result = app(environ, start_response)
+    if isinstance(result, (list, tuple)) and told:
+        return _whole(told, b"".join([*written, *result]))
+    iterator = iter(result)
+    first = b""
+    if not told:
+        # PEP 3333 lets an app call `start_response` as late as with its first piece.
+        try:
+            first = next(iterator, b"")
+        except BaseException:
+            close = getattr(result, "close", None)
+            if callable(close):
+                close()
+            raise
+        if not told:
+            raise AssertionError("the mounted app did not call `start_response` (PEP 3333)")
+    response = Response(b"", told[0])
+    response.headers._fields = told[1]
+    response.body = _Foreign([*written, first], iterator, result)
+    return response
+
+
+def _whole(told: list[Any], body: bytes) -> Response:
+    response = Response(body, told[0])
+    response.headers._fields = told[1]
+    return response
+
+
+class _Foreign:
+    def __init__(self, first: list[bytes], rest: Any, result: Any) -> None:
+        self._first = [piece for piece in first if piece]
+        self._rest = rest
+        self._result = result
+
+    def __iter__(self) -> _Foreign:
+        return self
+
+    def __next__(self) -> bytes:
+        if self._first:
+            return self._first.pop(0)
+        piece: bytes = next(self._rest)
+        return piece
+
+    def close(self) -> None:
+        close = getattr(self._result, "close", None)
+        if callable(close):
+            close()
+
+
+from .response import Headers  # noqa: E402
+
+_web.install(
+    {
+        "response": Response,
+        "error": errors.error_for,
+        "fail": lambda app, request, error: app._fail(request, error),
+        "convert": convert,
+        "decorate": _decorate,
+        "shape": plan.shape,
+        "jsonable": plan.jsonable,
+        "values": Values,
+        "upload": Upload,
+        "spool": _spool,
+        "fields": Fields,
+        "headers": Headers,
+        "session": _session,
+        "wait": _wait,
+        "moved": moved,
+        "options": options,
+        "preflight": lambda cors, environ: cors.preflight(environ),
+        "trusts": lambda cors, origin: cors.trusts(origin),
+        "foreign": _foreign,
+        "stream": sent,
+        "loads": plan.loads,
+        "phrases": errors.PHRASES,
+    }
+)

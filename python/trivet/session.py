@@ -1,0 +1,235 @@
+"""Sessions: a dict for each visitor, in a signed cookie or a store."""
+
+from __future__ import annotations
+
+import base64
+import datetime
+import json
+import secrets
+import time
+import uuid
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Protocol
+
+from ._load import native
+
+if TYPE_CHECKING:
+    from . import _web
+    from .app import App
+    from .response import Response
+else:
+    _web = native("_web")
+
+COOKIE_BYTES_MAX = 4096
+LOCAL = ("localhost", "127.0.0.1", "[::1]")
+
+
+class Session(dict[str, Any]):
+    """What is kept of a visitor: texts as keys, JSON's kinds as values.
+
+    Changes at any depth are noticed: what is written at the end is compared with what was read. `rotate()` belongs
+    behind every sign-in, `clear()` behind every sign-out.
+    """
+
+    __slots__ = ("_began", "_id", "_rotated", "_written")
+
+    def __init__(self, data: dict[str, Any] | None = None) -> None:
+        super().__init__(data or {})
+        self._written = b""
+        self._began = 0
+        self._id: str | None = None
+        self._rotated = False
+
+    @property
+    def is_new(self) -> bool:
+        """Whether the client brought none that is good."""
+        return self._began == 0
+
+    def rotate(self) -> None:
+        """A new name for the session, so that nobody who knows the old one gets in (session fixation)."""
+        self._rotated = True
+
+
+class SessionStore(Protocol):
+    """Where sessions lie on the server: then they can be revoked, and the cookie holds only a name."""
+
+    def load(self, id: str) -> bytes | None:
+        """What `save` was given, or None where it is gone or too old."""
+
+    def save(self, id: str, data: bytes, max_age: int) -> None:
+        """Keeps the data for `max_age` seconds."""
+
+    def delete(self, id: str) -> None:
+        """Forgets it."""
+
+
+class MemoryStore:
+    """Sessions in this process: for tests and for apps with one worker."""
+
+    def __init__(self) -> None:
+        self._kept: dict[str, tuple[float, bytes]] = {}
+
+    def load(self, id: str) -> bytes | None:
+        ends, data = self._kept.get(id, (0.0, b""))
+        if ends <= time.time():
+            self._kept.pop(id, None)
+            return None
+        return data
+
+    def save(self, id: str, data: bytes, max_age: int) -> None:
+        self._kept[id] = (time.time() + max_age, data)
+
+    def delete(self, id: str) -> None:
+        self._kept.pop(id, None)
+
+
+class Sessions:
+    """How an app keeps sessions: `App(secret=KEY, sessions=Sessions(max_age=3600))`.
+
+    - `max_age`: seconds after which a session that is not used ends; None for the browser's own session.
+    - `secure`: None is `Secure` everywhere but on plain http to this very machine.
+    - `store`: where data lies on the server; without one it is in the cookie, signed and readable, 4 KiB at most.
+    - `flask=True` also reads the cookies of a Flask app with the same secret.
+    """
+
+    def __init__(
+        self,
+        *,
+        cookie: str = "session",
+        max_age: int | None = 14 * 24 * 3600,
+        path: str = "/",
+        domain: str | None = None,
+        secure: bool | None = None,
+        same_site: str = "Lax",
+        store: SessionStore | None = None,
+        flask: bool = False,
+    ) -> None:
+        self.cookie = cookie
+        self.max_age = max_age
+        self.path = path
+        self.domain = domain
+        self.secure = secure
+        self.same_site = same_site
+        self.store = store
+        self.flask = flask
+        self._signer: _web.Signer | None = None
+        self._flask_signer: _web.Signer | None = None
+
+    def _sign_with(self, keys: Sequence[bytes]) -> None:
+        self._signer = _web.Signer(list(keys), "trivet.session")
+        if self.flask:
+            self._flask_signer = _web.Signer(list(keys), "cookie-session", "sha1")
+
+    def _ready(self) -> _web.Signer:
+        if self._signer is None:
+            raise RuntimeError(
+                "sessions need a secret\nhint: `App(secret=…)`; `python -c 'import secrets; "
+                "print(secrets.token_hex(32))'` makes one"
+            )
+        return self._signer
+
+    def load(self, request: _web.Request) -> Session:
+        """The session of a request; an empty one where the cookie is missing, forged or too old."""
+        signer = self._ready()
+        session = Session()
+        token = request.cookies.get(self.cookie)
+        if not token:
+            return session
+        now = int(time.time())
+        try:
+            data, began = signer.load(token, now, self.max_age)
+        except ValueError:
+            return self._of_flask(token, now, session)
+        if self.store is not None:
+            session._id = data.decode("ascii", "replace")
+            kept = self.store.load(session._id)
+            if kept is None:
+                session._id = None
+                return session
+            data = kept
+        try:
+            content = json.loads(data)
+        except ValueError:
+            return session
+        if isinstance(content, dict):
+            session.update(content)
+            session._written = data
+            session._began = began or 1
+        return session
+
+    def _of_flask(self, token: str, now: int, session: Session) -> Session:
+        if self._flask_signer is None:
+            return session
+        try:
+            data, _ = self._flask_signer.load(token, now, self.max_age)
+            content = json.loads(data, object_hook=_untagged)
+        except ValueError:
+            return session
+        if isinstance(content, dict):
+            session.update(content)
+            session._began = 1
+        return session
+
+    def save(self, app: App, request: _web.Request, session: Session, response: Response) -> None:
+        """Writes what has changed into the answer."""
+        response.headers.vary("Cookie")
+        signer = self._ready()
+        data = _web.json_bytes(dict(session), app.json_encoder) if session else b""
+        now = int(time.time())
+        old = self.max_age is not None and session._began < now - self.max_age // 4
+        if data == session._written and not session._rotated and not (data and old):
+            return
+        if not data:
+            if session._id is not None and self.store is not None:
+                self.store.delete(session._id)
+            if session._began or self.cookie in request.cookies:
+                self._set(request, response, "", 0)
+            return
+        if self.store is not None:
+            if session._id is not None and session._rotated:
+                self.store.delete(session._id)
+                session._id = None
+            session._id = session._id or secrets.token_urlsafe(24)
+            self.store.save(session._id, data, self.max_age or 14 * 24 * 3600)
+            data = session._id.encode()
+        token = signer.dump(data, now)
+        if len(self.cookie) + 1 + len(token) > COOKIE_BYTES_MAX:
+            raise ValueError(
+                f"the session needs {len(token)} bytes, a cookie has {COOKIE_BYTES_MAX}\n"
+                "hint: keep less in it, or give `Sessions(store=…)`"
+            )
+        self._set(request, response, token, self.max_age)
+
+    def _set(self, request: _web.Request, response: Response, token: str, max_age: int | None) -> None:
+        secure = self.secure
+        if secure is None:
+            secure = request.scheme == "https" or request.host.rsplit(":", 1)[0] not in LOCAL
+        response.set_cookie(
+            self.cookie,
+            token,
+            max_age=max_age,
+            path=self.path,
+            domain=self.domain,
+            secure=secure,
+            http_only=True,
+            same_site=self.same_site,
+        )
+
+
+def _untagged(value: dict[str, Any]) -> Any:
+    """A value of Flask's tagged JSON."""
+    if len(value) != 1:
+        return value
+    (tag, inner), *_ = value.items()
+    if tag == " t":
+        return tuple(inner)
+    if tag == " b":
+        return base64.b64decode(inner).decode("latin-1")
+    if tag == " u":
+        return str(uuid.UUID(inner))
+    if tag == " d":
+        from email.utils import parsedate_to_datetime
+
+        moment: datetime.datetime = parsedate_to_datetime(inner)
+        return moment.isoformat()
+    return inner if tag in (" m", " di") else value
