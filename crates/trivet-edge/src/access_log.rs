@@ -323,6 +323,17 @@ fn push_atom(
         }
         'H' => write!(line, "{version}"),
         's' => write!(line, "{}", x.status),
+        // Not one of Gunicorn's: the status in the colour of its class, for the terminal of `trivet dev`.
+        'S' => {
+            let color = match x.status / 100 {
+                2 => 32,
+                3 => 36,
+                4 => 33,
+                5 => 31,
+                _ => 0,
+            };
+            write!(line, "\x1b[{color}m{}\x1b[0m", x.status)
+        }
         'b' if x.body_sent == 0 => return line.push('-'),
         'b' | 'B' => write!(line, "{}", x.body_sent),
         'f' => return push_field(line, request, "referer"),

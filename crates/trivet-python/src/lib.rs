@@ -12,6 +12,7 @@ mod process;
 mod response;
 mod signals;
 mod template;
+mod templates;
 mod text;
 mod watcher;
 mod web;

@@ -4,7 +4,7 @@
 //! its key ever get out. Trusting it is the user's doing.
 
 use std::fs::{DirBuilder, File, OpenOptions, Permissions};
-use std::io::{self, Write as _};
+use std::io::{self, IsTerminal as _, Write as _};
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
@@ -18,6 +18,7 @@ use rcgen::{
 use rustix::fs::FlockOperation;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
+use trivet_edge::config::LogFormat;
 use trivet_supervise::listen::Bind;
 use trivet_supervise::plain;
 
@@ -27,6 +28,8 @@ use crate::flags::Dev;
 use crate::run;
 
 const PORT: u16 = 8443;
+/// How long what runs may go on while its worker is replaced.
+pub(crate) const GRACEFUL: &str = "2s";
 const DAY: Duration = Duration::from_secs(86_400);
 const AUTHORITY_DAYS: u32 = 3650;
 /// Browsers refuse what is good for longer than 398 days.
@@ -34,6 +37,8 @@ const CERTIFICATE_DAYS: u32 = 90;
 /// A certificate with less left is replaced at the start.
 const LEFT: Duration = Duration::from_secs(7 * 86_400);
 const NAME: &str = "Trivet development authority";
+/// A request on a terminal: what came of it first, in colour.
+const LINE: &str = "%(S)s %(r)s \x1b[2m%(M)s ms\x1b[0m";
 
 /// Serves for development until told to stop, or says where the authority is.
 pub(crate) fn dev(args: Dev, warnings: Vec<String>) -> Result<ExitCode, Failure> {
@@ -59,7 +64,14 @@ pub(crate) fn dev(args: Dev, warnings: Vec<String>) -> Result<ExitCode, Failure>
         flags.bind.push(Bind::Tcp { host: "127.0.0.1".to_owned(), port: PORT });
     }
     flags.reload = true;
-    flags.access_logfile.get_or_insert_with(|| "-".into());
+    let log = flags.access_logfile.get_or_insert_with(|| "-".into());
+    let terminal = log.as_os_str() == "-" && io::stdout().is_terminal();
+    let plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    if terminal && !plain && flags.access_logformat == LogFormat::Combined {
+        flags.access_logformat = LogFormat::Atoms(LINE.to_owned());
+    }
+    // Error pages and fresh templates; `--env TRIVET_DEV=` does without.
+    flags.env.insert(0, ("TRIVET_DEV".to_owned(), "1".to_owned()));
     run::run(flags, warnings)
 }
 

@@ -27,6 +27,90 @@ pub(crate) enum Command {
     Check(CheckArgs),
     Reload(ReloadArgs),
     Status(StatusArgs),
+    Routes(RoutesArgs),
+    Openapi(OpenapiArgs),
+    Db(DbArgs),
+}
+
+/// Which Python is asked, and where.
+#[derive(Debug, Args)]
+pub(crate) struct Place {
+    /// The virtual environment whose Python is asked. [default: $VIRTUAL_ENV, else `python3` in PATH]
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) venv: Option<PathBuf>,
+
+    /// The folder to work in; it stands first in `sys.path`. [default: the current one]
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) chdir: Option<PathBuf>,
+
+    /// Further folders for `sys.path`, separated by commas.
+    #[arg(long, value_name = "FOLDERS", value_delimiter = ',')]
+    pub(crate) pythonpath: Vec<PathBuf>,
+
+    /// Sets an environment variable: `NAME=VALUE`; may be given several times.
+    #[arg(short, long, value_name = "NAME=VALUE", value_parser = values::pair)]
+    pub(crate) env: Vec<(String, String)>,
+}
+
+/// Shows the routes of a `trivet.App`: method, template, handler and interceptors.
+#[derive(Debug, Args)]
+pub(crate) struct RoutesArgs {
+    /// The application, as with `trivet run`.
+    #[arg(value_name = "MODULE:APP")]
+    pub(crate) app: String,
+
+    /// Only the routes that no guard stands before and that are not marked `public=True`; exit code 1 if there are any.
+    #[arg(long)]
+    pub(crate) unguarded: bool,
+
+    /// Prints them as JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+
+    #[command(flatten)]
+    pub(crate) place: Place,
+}
+
+/// Prints the OpenAPI document of a `trivet.App`, made from its handlers' signatures.
+#[derive(Debug, Args)]
+pub(crate) struct OpenapiArgs {
+    /// The application, as with `trivet run`.
+    #[arg(value_name = "MODULE:APP")]
+    pub(crate) app: String,
+
+    #[command(flatten)]
+    pub(crate) place: Place,
+}
+
+/// Looks after an app's database.
+#[derive(Debug, Args)]
+pub(crate) struct DbArgs {
+    #[command(subcommand)]
+    pub(crate) command: DbCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum DbCommand {
+    Migrate(MigrateArgs),
+}
+
+/// Applies the migrations that are pending, each once and in order.
+#[derive(Debug, Args)]
+pub(crate) struct MigrateArgs {
+    /// The database. [default: $TRIVET_DB, else the file app.sqlite3]
+    #[arg(long, value_name = "URL")]
+    pub(crate) url: Option<String>,
+
+    /// The folder of the files `0001_name.sql`. [default: migrations]
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) dir: Option<PathBuf>,
+
+    /// Only lists them; exit code 1 if one is pending.
+    #[arg(long)]
+    pub(crate) status: bool,
+
+    #[command(flatten)]
+    pub(crate) place: Place,
 }
 
 /// Serves the sites and apps of a configuration file.
@@ -243,8 +327,9 @@ pub(crate) struct Run {
 
 /// Serves a WSGI application at https://localhost:8443 while it is being written.
 ///
-/// As `trivet run` with `--reload`, `--access-logfile -`, `--bind 127.0.0.1:8443` and a certificate for localhost, by an
-/// authority that is made for this user at the first time.
+/// As `trivet run` with `--reload`, `--access-logfile -`, `--bind 127.0.0.1:8443`, `--graceful-timeout 2s`, `--env
+/// TRIVET_DEV=1` (pages that show errors, to this machine alone) and a certificate for localhost, by an authority that is
+/// made for this user at the first time.
 #[derive(Debug, Args)]
 #[command(args_override_self = true, allow_negative_numbers = true)]
 pub(crate) struct Dev {

@@ -12,6 +12,7 @@ mod reference;
 mod run;
 mod serve;
 mod show;
+mod tools;
 mod values;
 
 use std::ffi::OsString;
@@ -52,7 +53,13 @@ fn edge() -> ExitCode {
 
 /// The whole command line, foreign flags included.
 fn command() -> clap::Command {
-    Cli::command().mut_subcommand("run", gunicorn::recognise).mut_subcommand("dev", gunicorn::recognise)
+    // A stream of the old code is cut soon after the new one serves, so that the page's script connects to the new one.
+    let soon = |command: clap::Command| {
+        command.mut_arg("graceful_timeout", |arg| arg.default_value(dev::GRACEFUL))
+    };
+    Cli::command()
+        .mut_subcommand("run", gunicorn::recognise)
+        .mut_subcommand("dev", |command| soon(gunicorn::recognise(command)))
 }
 
 fn dispatch(args: Vec<OsString>) -> Result<ExitCode, Failure> {
@@ -65,6 +72,9 @@ fn dispatch(args: Vec<OsString>) -> Result<ExitCode, Failure> {
         Command::Serve(args) => serve::serve(args.file.as_deref()),
         Command::Check(args) => check::run(&args),
         Command::Reload(args) => show::reload(&args),
+        Command::Routes(args) => tools::routes(&args),
+        Command::Openapi(args) => tools::openapi(&args),
+        Command::Db(args) => tools::db(&args),
         Command::Status(args) => {
             let text = show::show(&args)?;
             std::io::stdout()

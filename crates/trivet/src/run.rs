@@ -207,7 +207,7 @@ pub(crate) fn check_app_syntax(app: &str) -> Result<(), Failure> {
     Ok(())
 }
 
-fn enter(chdir: Option<&Path>) -> Result<PathBuf, Failure> {
+pub(crate) fn enter(chdir: Option<&Path>) -> Result<PathBuf, Failure> {
     if let Some(folder) = chdir {
         std::env::set_current_dir(folder).map_err(|e| {
             let message = format!("cannot change to `{}`: {}", folder.display(), plain(&e));

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import difflib
 import faulthandler
-import importlib
+import importlib.util
 import io
 import os
+import select
 import signal
 import sys
 import threading
@@ -286,11 +288,70 @@ class Files:
                 return path
         return None
 
+    def folders(self) -> set[str]:
+        return {os.path.dirname(path) for path in self.seen}
+
     def wait(self) -> None:
         """Returns when the supervisor has been told of a change."""
-        while (path := self.changed()) is None:
+        watch = Watch()
+        while True:
+            # Watched first and looked at then: no change falls between the two.
+            watch.folders(self.folders())
+            if (path := self.changed()) is not None:
+                forget_compiled(path)
+                native.changed(path)
+                return
+            watch.wait()
+
+
+def forget_compiled(path: str) -> None:
+    """Two versions within a second and of one size are the same to Python, which compares these two alone."""
+    if path.endswith(".py"):
+        with contextlib.suppress(OSError, NotImplementedError):
+            os.unlink(importlib.util.cache_from_source(path))
+
+
+class Watch:
+    """Sleeps until something in a folder may have changed: told by the kernel (inotify(7)), else for a while.
+
+    What the kernel does not tell (a file system of another machine, a limit that is reached) is found by
+    looking, in the time that looking alone would take.
+    """
+
+    # A file is whole when it is closed or moved into its place; one that is written in pieces is not, before.
+    EVENTS = 0x8 | 0x80 | 0x4  # IN_CLOSE_WRITE, IN_MOVED_TO, IN_ATTRIB
+    FLAGS = os.O_CLOEXEC | os.O_NONBLOCK  # IN_CLOEXEC, IN_NONBLOCK
+    SETTLE_S = 0.005
+
+    def __init__(self) -> None:
+        self.fd = -1
+        self.watched: set[str] = set()
+        try:
+            import ctypes
+
+            libc = ctypes.CDLL(None)
+            self.add = libc.inotify_add_watch
+            self.fd = libc.inotify_init1(self.FLAGS)
+        except (ImportError, OSError, AttributeError):
+            return
+
+    def folders(self, folders: set[str]) -> None:
+        if self.fd >= 0:
+            for folder in folders - self.watched:
+                self.watched.add(folder)
+                self.add(self.fd, os.fsencode(folder), self.EVENTS)
+
+    def wait(self) -> None:
+        if self.fd < 0:
             time.sleep(RELOAD_EVERY_S)
-        native.changed(path)
+            return
+        poll = select.poll()
+        poll.register(self.fd, select.POLLIN)
+        if poll.poll(RELOAD_EVERY_S * 1000):
+            # Who saves one file often saves another with it.
+            time.sleep(self.SETTLE_S)
+            with contextlib.suppress(BlockingIOError):
+                os.read(self.fd, 65536)
 
 
 def source_files(folder: str) -> list[str]:
@@ -306,6 +367,19 @@ def source_files(folder: str) -> list[str]:
         if len(found) > 5000:
             break
     return found
+
+
+def with_error_page(app: Callable[..., Any]) -> Callable[..., Any]:
+    """Whatever the application raises before its answer has begun becomes a page, for this machine alone."""
+    path = os.path.join(os.path.dirname(HERE), "dev.py")
+    spec = importlib.util.spec_from_file_location("_trivet_dev", path)
+    if spec is None or spec.loader is None:
+        return app
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    pages: Callable[..., Any] = module.pages(app)
+    return pages
 
 
 def serve(app: Callable[..., Any], threads: int) -> None:
@@ -354,6 +428,8 @@ def main(extension: ModuleType) -> int:
     if start["reload"]:
         # What changes after `ready` must be noticed, so the first look comes before.
         threading.Thread(target=Files().wait, name="reload", daemon=True).start()
+    if os.environ.get("TRIVET_DEV"):
+        app = with_error_page(app)
     version = ".".join(map(str, sys.version_info[:3]))
     native.ready(f"{version} ({sys.executable})", name)
     if start["check_only"]:
