@@ -6,10 +6,8 @@ Written from PEP 3333 and the ASGI specification, not from the framework: the ot
 from __future__ import annotations
 
 import asyncio
-import importlib.util
 import io
 import json
-import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,10 +15,9 @@ from typing import Any
 from urllib.parse import unquote_to_bytes, urlencode
 from wsgiref.validate import validator
 
-ROOT = Path(__file__).resolve().parents[2]
-if importlib.util.find_spec("trivet") is None:
-    sys.path.insert(0, str(ROOT / "python"))
+from support import package
 
+ROOT = Path(package.SOURCE).parent
 HOST = "test.example"
 SECONDS_MAX = 20.0
 Fields = list[tuple[str, str]]

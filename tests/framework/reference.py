@@ -326,6 +326,13 @@ class Verdict:
     lenient: tuple[int, ...] = ()
 
 
+def either(one: Verdict, other: Verdict) -> Verdict:
+    """Both are right."""
+    both = set(one.interceptors) & set(other.interceptors)
+    some = {*one.interceptors, *other.interceptors, *one.lenient, *other.lenient} - both
+    return Verdict(one.path, (), one.statuses + other.statuses, tuple(both), tuple(some))
+
+
 @dataclass
 class Table:
     routes: list[Route] = field(default_factory=list)
@@ -345,24 +352,18 @@ class Table:
         if able:
             chosen = self.best(able)
             return self._with(method, path, chosen, (200,), handlers=tuple(r.id for r in chosen))
+        near = [route for route in fitting if route.method in served]  # the other form of the slash would do
+        looks = method in ("GET", "HEAD")
         if exact:
-            refusal = (200, 204) if method == "OPTIONS" else (405,)
-            if any(r.method in served for r in fitting):
-                # The other form of the slash would do: its answer is as right.
-                refusal = (405, 308) if method in ("GET", "HEAD") else (405, 404)
-            return self._with(method, path, exact, refusal)
+            refused = self._with(method, path, exact, (200, 204) if method == "OPTIONS" else (405,))
+            if not near:
+                return refused
+            return either(refused, self._with(method, path, near, (308,) if looks else (404,)))
         if fitting:
-            # The other form of the slash: 308 for those who only look, 404 for the rest.
-            if method in ("GET", "HEAD") and any(r.method in served for r in fitting):
-                return self._with(method, path, fitting, (308,))
+            if looks and near:
+                return self._with(method, path, near, (308,))
             nothing = (404, 405, 200, 204) if method == "OPTIONS" else (404, 405)
-            verdict = self._with(method, path, [], nothing)
-            by_value = self._with(method, path, fitting, ())
-            # A refusal either way: by what was asked for, or by the route that is nearly it.
-            both = set(verdict.interceptors) & set(by_value.interceptors)
-            verdict.lenient += (*verdict.interceptors, *by_value.interceptors, *by_value.lenient)
-            verdict.interceptors = tuple(both)
-            return verdict
+            return either(self._with(method, path, [], nothing), self._with(method, path, fitting, nothing))
         return self._with(method, path, [], (404,))
 
     def _with(
@@ -387,9 +388,6 @@ class Table:
                 may.append(each.id)
             elif not handlers and self._by_any(each, path):
                 # Whether exceptions, methods and values of routes that do not answer count is left open.
-                may.append(each.id)
-            elif path.other is not None and self._by_any(each, path.other):
-                # Guarding by both readings of an escaped slash is as safe.
                 may.append(each.id)
         verdict.interceptors, verdict.lenient = tuple(must), tuple(may)
         return verdict
