@@ -14,7 +14,7 @@ from . import errors, plan
 from ._load import native
 from .cors import CORS
 from .errors import HTTPError
-from .plan import Parameter, PlanError, describe
+from .plan import Parameter, describe
 from .response import SEVERAL, Response, convert, make, moved, options, sent
 from .session import Session, Sessions
 from .values import Fields, Upload, Values
@@ -77,7 +77,7 @@ class Route:
     @property
     def is_async(self) -> bool:
         """Whether the handler is an `async def`."""
-        return self.kind != "websocket" and inspect.iscoroutinefunction(inspect.unwrap(self.handler))
+        return inspect.iscoroutinefunction(inspect.unwrap(self.handler))
 
 
 @dataclass(eq=False)
@@ -420,14 +420,14 @@ class App(_web.App, Registrar):
         """
         self._check_open()
         names = _seen(2)
+        if type in plan.KINDS or type in (_web.Request, Session, Upload):
+            raise StartError(f"`{plan.shown(type)}` has a meaning already: provide a type of your own")
 
         def register(function: F) -> F:
             if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
                 raise StartError(
                     f"the provider {describe(function)} is `async`\nhint: providers are plain functions"
                 )
-            if type in plan.KINDS or type in (_web.Request, Session, Upload):
-                raise StartError(f"`{plan.shown(type)}` has a meaning already: provide a type of your own")
             if type in self._providers:
                 raise StartError(f"`{plan.shown(type)}` is provided twice")
             self._providers[type] = _Provider(type, function, names)
@@ -486,8 +486,14 @@ class App(_web.App, Registrar):
         Raises `StartError` or `PlanError` where the app cannot start.
         """
         with self._lock:
-            if self._decided is None:
+            if self._decided is not None:
+                return
+            try:
                 self._decide()
+            except StartError:
+                raise
+            except ValueError as error:
+                raise StartError(str(error)) from None
 
     def _decide(self) -> None:
         routes: list[Route] = []
@@ -528,15 +534,14 @@ class App(_web.App, Registrar):
             outer = self._serve
             for middleware in self._wraps:
                 outer = middleware(outer)
-        try:
-            self._load(told, check, outer)
-        except PlanError:
-            raise
-        except ValueError as error:
-            raise error if isinstance(error, StartError) else StartError(str(error)) from None
+        self._load(told, check, outer)
+        self._runs_more_than_handlers = bool(
+            interceptors or providers or any(route.kind == "mount" for route in routes)
+        )
         self._decided = routes
 
     _last: list[Route] | None = None
+    _runs_more_than_handlers = True
 
     def _collect(
         self,

@@ -142,7 +142,7 @@ def arguments(
                 raise PlanError(
                     f"{where} is in the path and annotated as something else\nhint: give one of them another name"
                 )
-            kind = "str"
+            kind = "same"
             if annotation is not inspect.Parameter.empty and (pattern or not same_kind(converter, inner)):
                 kind = scalar(inner)
                 if kind is None:

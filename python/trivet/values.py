@@ -136,5 +136,9 @@ class Upload:
                 self._content.seek(place)
         return target
 
+    def __del__(self) -> None:
+        if not isinstance(self._content, bytes):
+            self._content.close()
+
     def __repr__(self) -> str:
         return f"<Upload {self.filename!r} {self.content_type} {self.size} bytes>"

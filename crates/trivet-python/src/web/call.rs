@@ -152,6 +152,12 @@ pub(crate) fn open<'py>(py: Python<'py>, table: &Table, life: &mut Life) -> PyRe
             let handler = table.routes[route].handler.bind(py);
             Ok(Step::Value(hooks(py)?.foreign.bind(py).call1((request, handler, below))?))
         }
+        // Under its name no HTTP request may come in: only a handshake leads there.
+        Way::Route(_)
+            if method == Method::Other(b"WEBSOCKET") && !environ.contains("trivet.websocket")? =>
+        {
+            Err(refusal(py, 405, ""))
+        }
         Way::Route(route) => {
             let values: Vec<_> = life.values.iter().map(|value| value.bind(py).clone()).collect();
             let args = table.routes[route].plan.args(py, table, life, &values)?;
@@ -538,6 +544,7 @@ fn moved<'py>(
 /// The answer to OPTIONS, or 405.
 fn allowed<'py>(py: Python<'py>, methods: &MethodSet, method: Method<'_>) -> PyResult<Step<'py>> {
     let mut names: Vec<&str> = methods.names();
+    names.retain(|name| *name != "WEBSOCKET");
     if names.contains(&"GET") && !names.contains(&"HEAD") {
         names.push("HEAD");
     }

@@ -34,6 +34,8 @@ enum Source {
 /// What a text becomes.
 #[derive(Debug)]
 pub(crate) enum Kind {
+    /// What there is, of whatever class.
+    Same,
     Str,
     Int,
     Float,
@@ -239,7 +241,7 @@ impl Param {
         place: usize,
     ) -> PyResult<Bound<'py, PyAny>> {
         let value = path.get(place).ok_or_else(|| PyValueError::new_err("the path has fewer parameters"))?;
-        if matches!(self.kind, Kind::Str) {
+        if matches!(self.kind, Kind::Same) {
             return Ok(value.clone());
         }
         // The annotation asks for more than the path's converter gives. What does not fit is not there.
@@ -328,6 +330,7 @@ impl Kind {
     fn new(told: &Bound<'_, PyAny>) -> PyResult<Self> {
         if let Ok(name) = told.extract::<String>() {
             return match name.as_str() {
+                "same" => Ok(Self::Same),
                 "str" => Ok(Self::Str),
                 "int" => Ok(Self::Int),
                 "float" => Ok(Self::Float),
@@ -340,7 +343,7 @@ impl Kind {
 
     fn name(&self, py: Python<'_>) -> String {
         match self {
-            Self::Str => "a text".to_owned(),
+            Self::Same | Self::Str => "a text".to_owned(),
             Self::Int => "an integer".to_owned(),
             Self::Float => "a number".to_owned(),
             Self::Bool => "`true` or `false`".to_owned(),
@@ -355,7 +358,7 @@ impl Kind {
     /// `None`: the text is not of this kind.
     pub(crate) fn convert<'py>(&self, py: Python<'py>, text: &str) -> PyResult<Option<Bound<'py, PyAny>>> {
         Ok(match self {
-            Self::Str => Some(PyString::new(py, text).into_any()),
+            Self::Same | Self::Str => Some(PyString::new(py, text).into_any()),
             Self::Int => integer(py, text)?,
             Self::Float => number(py, text),
             Self::Bool => match text.to_ascii_lowercase().as_str() {
