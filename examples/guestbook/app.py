@@ -114,8 +114,8 @@ def headers(req: Request) -> Any:
 # Pages.
 
 
-def page(name: str, person: Person | None, status: int = 200, **context: Any) -> Response:
-    return Response(templates.render(name, person=person, status=status, **context), status)
+def page(template: str, person: Person | None, status: int = 200, /, **context: Any) -> Response:
+    return Response(templates.render(template, person=person, status=status, **context), status)
 
 
 @app.get("/", public=True)
@@ -123,7 +123,7 @@ def index(session: Session, page: int = 1) -> Response:
     return book(visitor(session), max(page, 1), notice=session.pop("notice", ""))
 
 
-def book(person: Person | None, number: int = 1, status: int = 200, **context: Any) -> Response:
+def book(person: Person | None, number: int = 1, *, status: int = 200, **context: Any) -> Response:
     count = db.value("SELECT COUNT(*) FROM entries WHERE hidden = 0")
     entries = db.query(
         "SELECT e.id, e.person_id, e.text, e.picture, e.created_at, p.name FROM entries e JOIN people p"

@@ -29,9 +29,10 @@ def kind_of(start: bytes) -> str | None:
 
 def keep(upload: Upload, folder: Path) -> str:
     """Writes the upload and gives its name there; whoever reads the folder sees all of it or nothing."""
-    if upload.size > BYTES_MAX:
-        raise NotAPicture(f"a picture has {BYTES_MAX // 2**20} MB at most")
-    data = upload.read()
+    with upload.file as content:
+        if upload.size > BYTES_MAX:
+            raise NotAPicture(f"a picture has {BYTES_MAX // 2**20} MB at most")
+        data = content.read()
     kind = kind_of(data[:16])
     if kind is None:
         raise NotAPicture("a picture is a PNG, JPEG, GIF or WebP file")

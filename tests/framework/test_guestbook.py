@@ -75,11 +75,9 @@ def test_somebody_signs_up_writes_and_deletes(client: Client) -> None:
     page = sign_up(client, "Ada")
     assert "Welcome, Ada!" in page.text
     assert "Welcome, Ada!" not in client.get("/").text, "said once"
-    page = client.post(
-        "/entries", form={"text": "<b>one</b>\r\ntwo"}, files={"picture": ("", b"")}, follow=True
-    )
+    page = client.post("/entries", form={"text": "<b>one\r\ntwo"}, files={"picture": ("", b"")}, follow=True)
     assert "Your entry is in the book." in page.text
-    assert "&lt;b&gt;one&lt;/b&gt;\ntwo" in page.text
+    assert "&lt;b&gt;one\ntwo" in page.text
     number = entries(page)[0]
     with new(book_of(client)) as other:
         sign_up(other, "Brigitte")
