@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from framework import drive
 from framework.drive import Ask
-from trivet import App, Form, HTTPError, Request, Response, Router, Session, Upload, stream
+from trivet import App, Form, HTTPError, Request, Response, Session, Upload, stream
 from trivet.testing import Client
 
 KEY = "a key that only tests know, and long enough"
@@ -524,6 +524,8 @@ def test_request_and_response_work_without_an_app() -> None:
 
 
 def test_a_router_works_without_an_app() -> None:
+    from trivet import Router
+
     router = Router()
     router.add("/users/{id:int}", "user", methods=["GET"])
     router.add("/files/{rest:path}", "files", methods=["GET"])

@@ -537,7 +537,7 @@ def test_the_command_line_tells_open_routes(tmp_path: File) -> None:
     )
 
     def routes(*flags: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "trivet", "routes", "half:app", *flags]
+        command = [sys.executable, "-m", "trivet.cli", "routes", "half:app", *flags]
         path = os.pathsep.join([str(drive.ROOT / "python"), str(tmp_path)])
         env = {**os.environ, "PYTHONPATH": path}
         return subprocess.run(
