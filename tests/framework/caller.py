@@ -76,9 +76,7 @@ def call(app: Callable[..., Any], environ: dict[str, Any]) -> Answer:
     told: list[Any] = []
     written: list[bytes] = []
 
-    def start_response(
-        status: str, fields: list[tuple[str, str]], exc_info: Any = None
-    ) -> Callable[[bytes], None]:
+    def start_response(status: str, fields: list[tuple[str, str]], exc_info: Any = None) -> Callable[[bytes], None]:
         assert not told or exc_info, "start_response was called twice"
         told[:] = [status, fields]
         return written.append
@@ -112,9 +110,7 @@ class Caller:
     def head(self, path: str, **more: Any) -> Answer:
         return self.request("HEAD", path, **more)
 
-    def post(
-        self, path: str, body: bytes = b"", *, json: Any = None, form: str | None = None, **more: Any
-    ) -> Answer:
+    def post(self, path: str, body: bytes = b"", *, json: Any = None, form: str | None = None, **more: Any) -> Answer:
         if json is not None:
             body, more["content_type"] = json_module.dumps(json).encode(), "application/json"
         if form is not None:

@@ -256,13 +256,7 @@ def test_routes_tell_their_chain() -> None:
     app.get("/a/{id:int}", needs="x")(lambda id: "")
     app.post("/b", public=True)(lambda: "")
     one, two = app.routes()
-    assert (one.methods, one.template, one.needs, one.is_guarded, two.public) == (
-        ("GET",),
-        "/a/{id:int}",
-        "x",
-        True,
-        True,
-    )
+    assert (one.methods, one.template, one.needs, one.is_guarded, two.public) == (("GET",), "/a/{id:int}", "x", True, True)
     assert [link.name for link in one.chain] == ["need_login"]
     assert two.chain == ()
     assert [(p.name, p.source) for p in one.parameters] == [("id", "path")]
@@ -491,10 +485,7 @@ def test_foreign_wsgi_apps() -> None:
     ran: list[str] = []
 
     def old(environ: dict[str, Any], start_response: Any) -> list[bytes]:
-        start_response(
-            "404 Not Found" if environ["PATH_INFO"] == "/none" else "200 OK",
-            [("Content-Type", "text/plain"), ("X-Old", "1")],
-        )
+        start_response("404 Not Found" if environ["PATH_INFO"] == "/none" else "200 OK", [("Content-Type", "text/plain"), ("X-Old", "1")])
         return [f"{environ['REQUEST_METHOD']} {environ['SCRIPT_NAME']}|{environ['PATH_INFO']}".encode()]
 
     def lazy(environ: dict[str, Any], start_response: Any) -> Iterator[bytes]:
@@ -605,27 +596,16 @@ def test_cors() -> None:
     caller = Caller(app)
     answer = caller.get("/open", origin="https://any.example")
     assert answer["Access-Control-Allow-Origin"] == "*"
-    answer = caller.request(
-        "OPTIONS", "/own", origin="https://app.example", access_control_request_method="POST"
-    )
+    answer = caller.request("OPTIONS", "/own", origin="https://app.example", access_control_request_method="POST")
     assert answer.status == 204
     assert answer["Access-Control-Allow-Origin"] == "https://app.example"
     assert "POST" in (answer["Access-Control-Allow-Methods"] or "")
     assert "Origin" in (answer["Vary"] or "")
     answer = caller.post("/own", origin="https://app.example", sec_fetch_site="cross-site")
-    assert (
-        answer.status,
-        answer["Access-Control-Allow-Credentials"],
-        answer["Access-Control-Expose-Headers"],
-    ) == (200, "true", "X-A")
+    assert (answer.status, answer["Access-Control-Allow-Credentials"], answer["Access-Control-Expose-Headers"]) == (200, "true", "X-A")
     answer = caller.post("/own", origin="https://evil.example")
     assert (answer.status, answer["Access-Control-Allow-Origin"]) == (403, None)
-    assert (
-        caller.request(
-            "OPTIONS", "/own", origin="https://evil.example", access_control_request_method="POST"
-        )["Access-Control-Allow-Origin"]
-        is None
-    )
+    assert caller.request("OPTIONS", "/own", origin="https://evil.example", access_control_request_method="POST")["Access-Control-Allow-Origin"] is None
     assert caller.get("/none", origin="https://app.example")["Access-Control-Allow-Origin"] is None
     with pytest.raises(ValueError, match="every site"):
         CORS("*", credentials=True)
