@@ -161,7 +161,6 @@ def test_everything_public_is_documented() -> None:
         module = importlib.import_module(name)
         for member in names_of(module):
             thing = getattr(module, member)
-            if inspect.isclass(thing) or inspect.isroutine(thing):
-                if not doc_of(thing):
-                    bare.append(f"{name}.{member}")
+            if (inspect.isclass(thing) or inspect.isroutine(thing)) and not doc_of(thing):
+                bare.append(f"{name}.{member}")
     assert not bare, bare
