@@ -45,5 +45,6 @@ clean: ## remove everything that was built or fetched
 .venv/ready: examples/welcome/requirements.txt
 	@scripts/venv.sh .venv examples/welcome/requirements.txt
 
-.venv-test/ready: tests/requirements.txt scripts/requirements.txt
+.venv-test/ready: tests/requirements.txt scripts/requirements.txt tests/sources.txt
 	@scripts/venv.sh .venv-test tests/requirements.txt scripts/requirements.txt
+	@scripts/sources.sh .venv-test tests/sources.txt

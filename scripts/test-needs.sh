@@ -9,6 +9,9 @@ need() { # need PACKAGE COMMAND…: the package is wanted unless the command wor
 }
 need build-essential cc --version
 need make make --version
+# uWSGI is compiled against Python's headers.
+need python3-dev "${PYTHON:-python3}" -c 'import os, sys, sysconfig
+sys.exit(not os.path.exists(os.path.join(sysconfig.get_paths()["include"], "Python.h")))'
 need curl curl --version
 need nghttp2-client h2load --version
 need mariadb-server mariadbd --version
