@@ -57,10 +57,16 @@ pub(crate) enum Content {
     File(Rc<OwnedFd>),
 }
 
+/// From here on a plain socket takes a file by `sendfile`, though that is a call more: its pages are not copied. At
+/// 16 KiB that made 0.73 of nginx with its cache out of 0.94.
+pub(crate) const SENDFILE_BYTES_MIN: u64 = 8 * 1024;
+
 /// A file in one coding, as it is sent.
 #[derive(Clone, Debug)]
 pub(crate) struct Representation {
     pub(crate) content: Content,
+    /// Of one that is in memory too: a plain socket takes it from here, without its bytes being copied.
+    pub(crate) descriptor: Option<Rc<OwnedFd>>,
     pub(crate) bytes: u64,
     /// Seconds since 1970.
     pub(crate) modified: i64,
@@ -526,13 +532,10 @@ fn load(
         if let Some(bytes) = bytes
             && Stamp::of(&after) == Stamp::of(&stat)
         {
-            return Ok(Some(Rc::new(describe(
-                Content::Memory(bytes),
-                Stamp::of(&stat),
-                path,
-                coding,
-                cache,
-            ))));
+            let size = bytes.len() as u64;
+            let form = describe(Content::Memory(bytes), Stamp::of(&stat), path, coding, cache);
+            let descriptor = (size >= SENDFILE_BYTES_MIN).then(|| Rc::new(file));
+            return Ok(Some(Rc::new(Representation { descriptor, ..form })));
         }
         stat = after;
     }
@@ -597,6 +600,7 @@ fn describe(
     describing.push_str("Accept-Ranges: bytes\r\nX-Content-Type-Options: nosniff\r\n");
     Representation {
         content,
+        descriptor: None,
         bytes: stamp.size as u64,
         modified,
         etag: etag.into_bytes(),

@@ -20,7 +20,7 @@ use crate::compress::Owner;
 use crate::config::Page;
 use crate::connection::FileOut;
 use crate::edge::Edge;
-use crate::files::{Content, Listed, Lookup, Representation, read_at};
+use crate::files::{Content, Listed, Lookup, Representation, SENDFILE_BYTES_MIN, read_at};
 use crate::log;
 use crate::net::Net;
 use crate::pipeline::{Request, leave_body};
@@ -392,6 +392,7 @@ impl Net {
         further_fields(&mut out, x, given, c.is_secure());
         connection_field(&mut out, c.close, x.http_1_0);
         out.extend_from_slice(b"\r\n");
+        let plain = c.tls.is_none();
         let mut large = None;
         let body: &[u8] = if x.is_head {
             &[]
@@ -400,9 +401,12 @@ impl Net {
             match (part, &file.content) {
                 (Part::Nothing, _) => &[],
                 (Part::Several(_, body), _) => body,
-                (_, Content::Memory(bytes)) => &bytes[start as usize..(start + length) as usize],
+                (_, Content::Memory(bytes)) => {
+                    large = file.descriptor.as_ref().filter(|_| plain && length >= SENDFILE_BYTES_MIN);
+                    if large.is_some() { &[] } else { &bytes[start as usize..(start + length) as usize] }
+                }
                 (_, Content::File(fd)) => {
-                    large = Some(FileOut { file: fd.clone(), offset: start, left: length, after: b"" });
+                    large = Some(fd);
                     &[]
                 }
             }
@@ -414,7 +418,10 @@ impl Net {
             self.write(key, &[&out, body], false)
         };
         self.out = out;
-        let alive = alive && large.is_none_or(|large| self.write_file(key, large));
+        let alive = alive
+            && large.is_none_or(|fd| {
+                self.write_file(key, FileOut { file: fd.clone(), offset: start, left: length, after: b"" })
+            });
         if alive {
             self.complete(xkey);
         }
