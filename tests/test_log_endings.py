@@ -15,6 +15,7 @@ from support.http import Cut
 from support.http2 import Peer
 from support.poll import until
 from support.server import BINARY, Server
+from test_tls import certificate, context
 
 GET = b"GET %b HTTP/1.1\r\nHost: a\r\n\r\n"
 
@@ -290,3 +291,22 @@ def test_connections_without_a_request_are_counted(
         connection.request("GET", "/b")
     assert ended(log, "/b") == ["200 done"]
     assert status(server)[count] == before + 1, "those with a request are not"
+
+
+def test_handshakes_that_fail_or_never_end_are_counted(start: Start, log: Path, tmp_path: Path) -> None:
+    chain, key = certificate(tmp_path, "localhost")
+    server = served(start, log, "echo", "--tls-cert", str(chain), "--tls-key", str(key))
+    with server.connect() as silent:
+        with server.connect() as wrong:
+            wrong.send(b"\x16\x03\x01\x00\x02no")
+            until(lambda: status(server)["connections_unused_refused"] == 1, 10, "it is refused")
+        with server.connect() as plain:
+            plain.send(GET % b"/plain").rest()
+        until(lambda: status(server)["connections_unused_refused"] == 2, 10, "it is refused")
+        until(lambda: status(server)["connections_unused_timed_out"] == 1, 20, "it is given up")
+        # The last word is that of TLS.
+        silent.rest()
+    with server.connect(tls=context(chain)) as connection:
+        assert connection.request("GET", "/sized/100000").status == 200
+    assert ended(log, "/sized/100000") == ["200 done"]
+    assert "/plain" not in log.read_text()
