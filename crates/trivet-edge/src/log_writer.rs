@@ -149,7 +149,12 @@ impl Thread {
         let mut lines = Vec::new();
         loop {
             let next = self.wait_for_lines(&mut lines);
-            let before = next.as_ref().map_or(lines.len(), |(before, _)| (*before).min(lines.len()));
+            let before = match &next {
+                // The old socket may be the one that nobody listens at any more.
+                Some(_) if self.syslog.is_some() => 0,
+                Some((before, _)) => (*before).min(lines.len()),
+                None => lines.len(),
+            };
             self.write(&lines[..before]);
             if let Some((_, next)) = next {
                 self.sink = next;
@@ -389,7 +394,7 @@ mod tests {
         let (new, sink) = UnixDatagram::pair().unwrap();
         new.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
         writer.reopen(sink.into());
-        let mut read = || {
+        let read = || {
             let mut bytes = [0; 100];
             let n = new.recv(&mut bytes).unwrap();
             String::from_utf8_lossy(&bytes[..n]).into_owned()
