@@ -316,9 +316,19 @@ impl Network {
 /// Where requests are logged.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct AccessLog {
-    /// As shown to people: the file, or `standard output`; no two have the same.
+    /// As shown to people: the file, `standard output`, or the syslog; no two have the same.
     pub name: String,
     pub format: LogFormat,
+    /// The descriptor is a socket to which each line goes as a message.
+    pub syslog: Option<Syslog>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Syslog {
+    /// By UDP (RFC 5424), not to the socket of this machine.
+    pub network: bool,
+    /// Facility × 8 + severity.
+    pub priority: u8,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

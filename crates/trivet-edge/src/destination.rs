@@ -8,6 +8,7 @@ use trivet_http::{path, uri};
 use crate::address;
 use crate::answer::Own;
 use crate::edge::Edge;
+use crate::ending::Ending;
 use crate::pipeline::leave_body;
 use crate::route::{Found, Route};
 
@@ -101,19 +102,19 @@ pub(crate) fn settle<'g>(
         Some(Found::Nothing(site)) => {
             x.about = Some(site.about.clone());
             leave_body(edge, key, head);
-            edge.net.answer_own(xkey, 404, Own::default());
+            edge.net.answer_own(xkey, 404, Own::default(), Ending::Done);
         }
         Some(Found::Methods(site, methods)) => {
             x.about = Some(site.about.clone());
             leave_body(edge, key, head);
             let allow = format!("Allow: {methods}\r\n");
-            edge.net.answer_own(xkey, 405, Own { fields: allow.as_bytes(), ..Own::default() });
+            edge.net.answer_own(xkey, 405, Own { fields: allow.as_bytes(), ..Own::default() }, Ending::Done);
         }
         None => {
             // No site has this name, and none is there for all others, or it asks clients for other certificates than
             // the site that this connection is for (RFC 9110 §15.5.20).
             leave_body(edge, key, head);
-            edge.net.answer_own(xkey, 421, Own::default());
+            edge.net.answer_own(xkey, 421, Own::default(), Ending::Refused);
         }
     }
     None

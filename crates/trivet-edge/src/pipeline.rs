@@ -13,6 +13,7 @@ use crate::connection::{AddressText, BodyRest, Connection, Phase};
 use crate::cors;
 use crate::destination::{self, Going};
 use crate::edge::Edge;
+use crate::ending::Ending;
 use crate::log;
 use crate::pools::AppPool;
 use crate::route::{Act, Route, ToApp};
@@ -88,7 +89,7 @@ fn perform(edge: &mut Edge, r: Request<'_>, action: &Act) -> Result<usize, (u16,
             leave_body(edge, r.key, r.head);
             let page = (!page.media.is_empty()).then_some(page);
             let own = Own { page, retry_after: *retry_after, ..Own::default() };
-            edge.net.answer_own(r.xkey, *status, own);
+            edge.net.answer_own(r.xkey, *status, own, Ending::Done);
         }
         Act::Health => health(edge, &r),
     }
@@ -178,7 +179,7 @@ fn health(edge: &mut Edge, r: &Request<'_>) {
     let well = !edge.net.draining && edge.pools.list.iter().all(AppPool::serves);
     let (status, body) = if well { (200, "ok\n") } else { (503, "unavailable\n") };
     leave_body(edge, r.key, r.head);
-    edge.net.answer_own(r.xkey, status, Own { body: Some(body), ..Own::default() });
+    edge.net.answer_own(r.xkey, status, Own { body: Some(body), ..Own::default() }, Ending::Done);
 }
 
 fn redirect(edge: &mut Edge, r: &Request<'_>, to: &Template, status: u16) {
@@ -186,7 +187,7 @@ fn redirect(edge: &mut Edge, r: &Request<'_>, to: &Template, status: u16) {
     let (host, _) = address::host_and_port(r.head.authority.of(r.buf));
     if host.is_empty() && to.has(Place::Host) {
         // HTTP/1.0 without a name: there is nowhere to send it.
-        edge.net.answer_own(r.xkey, 400, Own { close: true, ..Own::default() });
+        edge.net.answer_own(r.xkey, 400, Own { close: true, ..Own::default() }, Ending::Refused);
         return;
     }
     let mut fields = b"Location: ".to_vec();
@@ -194,7 +195,7 @@ fn redirect(edge: &mut Edge, r: &Request<'_>, to: &Template, status: u16) {
     let raw_path = values.raw_path.filter(|_| !to.needs_canonical());
     to.fill(&Values { raw_path, ..values }, &mut fields);
     fields.extend_from_slice(b"\r\n");
-    edge.net.answer_own(r.xkey, status, Own { fields: &fields, ..Own::default() });
+    edge.net.answer_own(r.xkey, status, Own { fields: &fields, ..Own::default() }, Ending::Done);
 }
 
 /// What a request has for templates.
@@ -440,7 +441,8 @@ fn app(edge: &mut Edge, r: &Request<'_>, to: &ToApp) -> Result<usize, (u16, &'st
                     "cannot make a file for a request body",
                     &[("folder", &net.server.spool_dir), ("error", &e)],
                 );
-                net.answer_own(xkey, 503, Own { retry_after: Some(5), close: true, ..Own::default() });
+                let own = Own { retry_after: Some(5), close: true, ..Own::default() };
+                net.answer_own(xkey, 503, own, Ending::ServerError);
                 return Ok(0);
             }
         }

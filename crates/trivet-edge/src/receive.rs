@@ -9,6 +9,7 @@ use trivet_wire::frame::{FRAME_BYTES_MAX, HEADER_BYTES, INLINE_BODY_BYTES_MAX, K
 use crate::answer::Own;
 use crate::connection::{BodyRest, Phase};
 use crate::edge::Edge;
+use crate::ending::Ending;
 use crate::exchange::Place;
 use crate::http2::PREFACE;
 use crate::log;
@@ -82,7 +83,7 @@ impl Edge {
                 Err(Errno::AGAIN) => c.readable = false,
                 Err(Errno::INTR) => {}
                 Err(_) => {
-                    self.net.drop_connection(key);
+                    self.net.drop_connection(key, Ending::ClientClosed);
                     break;
                 }
             }
@@ -153,7 +154,7 @@ impl Edge {
                         log::debug("a TLS connection failed", &[("error", &e)]);
                     }
                 }
-                self.net.drop_connection(key);
+                self.net.drop_connection(key, Ending::Refused);
             }
         }
         self.net.plain = plain;
@@ -299,7 +300,7 @@ impl Edge {
                     c.body = BodyRest::None;
                 }
                 if self.net.connections.get(key).is_some_and(|c| c.phase == Phase::Drain) {
-                    self.net.drop_connection(key);
+                    self.net.drop_connection(key, Ending::Refused);
                 } else {
                     self.net.refuse(key, reject.status, reject.reason);
                 }
@@ -329,7 +330,8 @@ impl Edge {
         if let Err(e) = self.keep_body(xkey, data, total - data.len() as u64) {
             let folder = &self.net.server.spool_dir;
             log::error("cannot write a request body", &[("folder", folder), ("error", &e)]);
-            self.net.answer_own(xkey, 503, Own { retry_after: Some(5), close: true, ..Own::default() });
+            let own = Own { retry_after: Some(5), close: true, ..Own::default() };
+            self.net.answer_own(xkey, 503, own, Ending::ServerError);
             return buf.len();
         }
         if end {
@@ -453,7 +455,7 @@ impl Edge {
         let (used, data, end) = match self.body_piece(key, &buf[..room]) {
             Ok(piece) => piece,
             Err(reject) => {
-                self.break_body(key, reject.status);
+                self.break_body(key, reject.status, Ending::Refused);
                 return buf.len();
             }
         };
@@ -472,7 +474,7 @@ impl Edge {
         }
         let max = self.body_bytes_max(xkey);
         if max > 0 && total > max {
-            self.break_body(key, 413);
+            self.break_body(key, 413, Ending::Limit);
             return buf.len();
         }
         // While the app has asked for more than has come, it may well be waiting for the client: not its time.
@@ -487,7 +489,7 @@ impl Edge {
         if let Some(w) = self.pools.worker(seat) {
             let flags = if end { flag::END } else { 0 };
             if !w.tell(Kind::Body, flags, ticket, generation, 0, data).unwrap_or(false) {
-                self.break_body(key, 502);
+                self.break_body(key, 502, Ending::AppDied);
                 return buf.len();
             }
             w.sign(ticket, since);
@@ -497,7 +499,7 @@ impl Edge {
 
     /// The client's body is broken, too slow or too long in mid-stream: the app gets an error, the client `status`
     /// if nothing was sent yet, and no second chance.
-    fn break_body(&mut self, key: u32, status: u16) {
+    fn break_body(&mut self, key: u32, status: u16, ending: Ending) {
         let Some(c) = self.net.connections.get_mut(key) else { return };
         c.body = BodyRest::None;
         c.close = true;
@@ -510,9 +512,9 @@ impl Edge {
             let _ = w.insist(Kind::Body, flag::ABORTED, ticket, generation);
         }
         if x.head_sent {
-            self.net.on_abort(xkey);
+            self.net.on_abort(xkey, ending);
         } else {
-            self.net.answer_own(xkey, status, Own { close: true, ..Own::default() });
+            self.net.answer_own(xkey, status, Own { close: true, ..Own::default() }, ending);
         }
     }
 
@@ -521,11 +523,11 @@ impl Edge {
         let Some(c) = self.net.connections.get_mut(key) else { return };
         match c.phase {
             Phase::Head | Phase::Body | Phase::Drain | Phase::Linger | Phase::Frames => {
-                self.net.drop_connection(key);
+                self.net.drop_connection(key, Ending::ClientClosed);
             }
             Phase::App if !c.body.is_none() => {
-                self.break_body(key, 400);
-                self.net.drop_connection(key);
+                self.break_body(key, 400, Ending::ClientClosed);
+                self.net.drop_connection(key, Ending::ClientClosed);
             }
             Phase::App | Phase::Flush => {}
         }
@@ -544,7 +546,7 @@ impl Edge {
                 self.net.register(key);
                 // Who has gone already is not waited for.
                 if self.net.connections.get(key).is_some_and(|c| c.peer_closed) {
-                    self.net.drop_connection(key);
+                    self.net.drop_connection(key, Ending::ClientClosed);
                 }
             }
             Submitted::Refused => self.refuse_for_load(xkey),
@@ -553,7 +555,8 @@ impl Edge {
 
     pub(crate) fn refuse_for_load(&mut self, xkey: u32) {
         self.refused_for_load += 1;
-        self.net.answer_own(xkey, 503, Own { retry_after: Some(1), ..Own::default() });
+        let own = Own { retry_after: Some(1), ..Own::default() };
+        self.net.answer_own(xkey, 503, own, Ending::Overload);
     }
 
     /// A deadline has passed.
@@ -562,13 +565,15 @@ impl Edge {
         if c.has_output() {
             // What is sent at the end of this very turn is not late.
             if c.blocked {
-                self.net.drop_connection(key);
+                self.net.drop_connection(key, Ending::SendTimeout);
             }
             return;
         }
         match c.phase {
-            Phase::Head if c.resume == 0 && c.input.is_empty() => self.net.drop_connection(key),
-            Phase::Head => self.net.refuse(key, 408, "head.slow"),
+            Phase::Head if c.resume == 0 && c.input.is_empty() => {
+                self.net.drop_connection(key, Ending::HeadTimeout);
+            }
+            Phase::Head => self.net.refuse_as(key, 408, "head.slow", Ending::HeadTimeout),
             // It is the app that does not read on: the client is not to blame.
             Phase::App
                 if c.exchange.and_then(|x| self.net.exchanges.table.get(x)).is_none_or(|x| x.wanted == 0) =>
@@ -581,12 +586,14 @@ impl Edge {
                     let deadline = self.net.now_ms + BODY_WINDOW_MS;
                     self.net.set_deadline(key, deadline);
                 } else if c.phase == Phase::Body {
-                    self.net.refuse(key, 408, "body.slow");
+                    self.net.refuse_as(key, 408, "body.slow", Ending::BodyTimeout);
                 } else {
-                    self.break_body(key, 408);
+                    self.break_body(key, 408, Ending::BodyTimeout);
                 }
             }
-            Phase::Drain | Phase::Linger | Phase::Flush => self.net.drop_connection(key),
+            Phase::Drain | Phase::Linger | Phase::Flush => {
+                self.net.drop_connection(key, Ending::SendTimeout);
+            }
             Phase::Frames => self.expire_session(key),
             Phase::Body | Phase::App => {}
         }

@@ -59,6 +59,8 @@ pub enum FromEdge {
         why: String,
     },
     Drained,
+    /// Nobody takes what is written to the socket of an access log: another one is wanted.
+    LogGone,
     Status(Value),
 }
 

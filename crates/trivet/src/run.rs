@@ -17,13 +17,14 @@ use trivet_edge::config::{
 };
 use trivet_edge::tls::{Authorities, Identity};
 use trivet_http::h1::Limits;
+use trivet_supervise::access_logs::{LogTarget, SyslogAddress};
 use trivet_supervise::identity::IdentityFiles;
 use trivet_supervise::listen::{self, Bind, Listener, Shape};
 use trivet_supervise::log::{Level, Log};
 use trivet_supervise::plain;
 use trivet_supervise::process::account;
 use trivet_supervise::process::inherit;
-use trivet_supervise::service::{self, Checked, EdgeSettings, LogTarget, Settings};
+use trivet_supervise::service::{self, Checked, EdgeSettings, Settings};
 
 pub(crate) const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// A request head must be whole within this time (H13).
@@ -219,8 +220,16 @@ fn enter(chdir: Option<&Path>) -> Result<PathBuf, Failure> {
     })
 }
 
+fn syslog(path: &Path) -> Option<SyslogAddress> {
+    values::syslog(path.to_str()?)?.ok()
+}
+
 fn log_target(path: &Path) -> LogTarget {
-    if path.as_os_str() == "-" { LogTarget::Stdout } else { LogTarget::File(path.to_owned()) }
+    match syslog(path) {
+        Some(address) => LogTarget::Syslog(address),
+        None if path.as_os_str() == "-" => LogTarget::Stdout,
+        None => LogTarget::File(path.to_owned(), None),
+    }
 }
 
 fn open_log(flags: &Run) -> Result<Log, Failure> {
@@ -355,9 +364,12 @@ fn edge_config(
         logs: flags
             .access_logfile
             .iter()
-            .map(|file| AccessLog {
-                name: file.display().to_string(),
-                format: flags.access_logformat.clone(),
+            .map(|file| {
+                let format = flags.access_logformat.clone();
+                match syslog(file) {
+                    Some(address) => values::syslog_log(&address, values::SYSLOG_DEFAULT, format),
+                    None => AccessLog { name: file.display().to_string(), format, syslog: None },
+                }
             })
             .collect(),
         apps: vec![App {
