@@ -353,6 +353,7 @@ fn edge_config(
         hosts: Vec::new(),
         identity: flags.tls_cert.is_some().then_some(0),
         client: None,
+        when_secured: None,
         routes: routes(flags, static_folders, last),
         error_pages: BTreeMap::new(),
         response_headers: Changes::default(),
@@ -362,7 +363,8 @@ fn edge_config(
     let all = main.len() + redirecting.len();
     let mut sites = vec![site("main", 0..main.len(), app)];
     if !redirecting.is_empty() {
-        sites.push(site("to https", main.len()..all, to_https));
+        let to_https = site("to https", main.len()..all, to_https);
+        sites.push(Site { when_secured: Some(0), ..to_https });
     }
     Config {
         server: server(flags, trust),
