@@ -102,6 +102,8 @@ pub struct Site {
     pub identity: Option<usize>,
     /// Requests that came by a connection with another rule than this are refused.
     pub client: Option<ClientRule>,
+    /// The site that has this one's requests if they came by TLS to a proxy that is trusted: its place among all.
+    pub when_secured: Option<usize>,
     pub routes: Vec<Route>,
     /// For answers that the edge gives by itself: by status (`404`) or by class (`5xx`).
     pub error_pages: BTreeMap<String, Page>,

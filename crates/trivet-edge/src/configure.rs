@@ -102,14 +102,7 @@ impl Edge {
                 return Err(io::Error::other(e));
             }
         };
-        let mut hosts: Vec<Hosts> = config.listeners.iter().map(|_| Hosts::default()).collect();
-        for (site, compiled) in config.sites.iter().zip(&sites) {
-            for &listener in &site.listeners {
-                if let Some(hosts) = hosts.get_mut(listener) {
-                    hosts.add(&site.hosts, compiled);
-                }
-            }
-        }
+        let hosts = (0..config.listeners.len()).map(|listener| hosts_of(listener, &config, &sites)).collect();
         // Nothing can fail any more.
         self.tickets.take(&secrets.ticket_keys);
         self.logs = logs;
@@ -227,6 +220,24 @@ impl Edge {
             }
         }
     }
+}
+
+/// The sites of a listener, by their hosts.
+fn hosts_of(listener: usize, config: &Config, compiled: &[Rc<Site>]) -> Hosts {
+    let here = || config.sites.iter().zip(compiled).filter(|(site, _)| site.listeners.contains(&listener));
+    let mut hosts = Hosts::default();
+    for (site, compiled) in here() {
+        hosts.add(&site.hosts, compiled);
+    }
+    if here().any(|(site, _)| site.when_secured.is_some()) {
+        let mut secured = Hosts::default();
+        for (site, itself) in here() {
+            let other = site.when_secured.and_then(|place| compiled.get(place));
+            secured.add(&site.hosts, other.unwrap_or(itself));
+        }
+        hosts.set_secured(secured);
+    }
+    hosts
 }
 
 /// What the supervisor has read.

@@ -31,16 +31,21 @@ impl Going<'_> {
     }
 }
 
+/// `secured`: a proxy that is trusted says that the client came by TLS.
 pub(crate) fn find<'a>(
     edge: &Edge,
     key: u32,
     buf: &'a [u8],
     head: &Head,
+    secured: bool,
     spelled: &'a mut String,
 ) -> Going<'a> {
     let mut going = Going { found: None, path: None, rest_at: 0, unclear: false };
     let Some(c) = edge.net.connections.get(key) else { return going };
-    let hosts = &edge.net.listeners[c.listener].hosts;
+    let mut hosts = &*edge.net.listeners[c.listener].hosts;
+    if secured {
+        hosts = hosts.when_secured();
+    }
     let host = || address::host_and_port(head.authority.of(buf)).0;
     let Some(site) = hosts.only().or_else(|| hosts.site(host())) else { return going };
     // What the client has shown, or was not asked for, was for the site that its connection asked for.

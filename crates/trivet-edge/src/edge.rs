@@ -765,12 +765,7 @@ impl Edge {
         self.forget_listeners();
         for app in 0..self.pools.list.len() {
             self.pools.list[app].pool.tick();
-            while let Some(xkey) = self.pools.list[app].pool.expired(self.net.now_ns) {
-                if let Some(x) = self.net.exchanges.table.get_mut(xkey) {
-                    x.place = Place::Here;
-                }
-                self.refuse_for_load(xkey);
-            }
+            self.refuse_expired(app);
             if self.pools.list[app].is_forgotten() {
                 for worker in std::mem::take(&mut self.pools.list[app].retiring) {
                     self.retire(worker);
@@ -801,6 +796,16 @@ impl Edge {
             for key in self.net.connections.keys().collect::<Vec<_>>() {
                 self.net.drop_connection(key, Ending::Shutdown);
             }
+        }
+    }
+
+    /// Those that have waited too long.
+    fn refuse_expired(&mut self, app: usize) {
+        while let Some(xkey) = self.pools.list[app].pool.expired(self.net.now_ns) {
+            if let Some(x) = self.net.exchanges.table.get_mut(xkey) {
+                x.place = Place::Here;
+            }
+            self.refuse_for_load(xkey);
         }
     }
 
@@ -847,6 +852,13 @@ impl Edge {
                 ToEdge::Gone { worker } => {
                     if let Some(seat) = self.seat_of(worker) {
                         self.lose_worker(seat);
+                    }
+                }
+                ToEdge::Hope { app, hope } => {
+                    if let Some(slot) = self.pools.list.iter().position(|p| p.id == app) {
+                        self.pools.list[slot].pool.set_may_wait(hope);
+                        self.pools.list[slot].is_new &= hope;
+                        self.refuse_expired(slot);
                     }
                 }
                 ToEdge::ReopenLogs => self.logs.reopen(fds.by_ref()),

@@ -23,6 +23,8 @@ pub(crate) enum Ending {
     Limit,
     /// The app's queue was full, or the request was in it for too long.
     Overload,
+    /// No worker of the app starts.
+    AppDown,
     /// The app took longer than it may.
     AppTimeout,
     /// The app's process ended, or had to be ended, with the request in hand.
@@ -57,6 +59,7 @@ impl Ending {
             Self::Refused => "refused",
             Self::Limit => "limit",
             Self::Overload => "overload",
+            Self::AppDown => "app-down",
             Self::AppTimeout => "app-timeout",
             Self::AppDied => "app-died",
             Self::AppError => "app-error",
@@ -87,6 +90,7 @@ impl Unused {
             // Our own doing, or nothing that a connection without a request can end by.
             Ending::Done
             | Ending::Overload
+            | Ending::AppDown
             | Ending::AppTimeout
             | Ending::AppDied
             | Ending::AppError

@@ -41,6 +41,9 @@ const STREAM_WINDOW_BYTES: u32 = 256 * 1024;
 /// The same for all bodies of a connection together, which is what they can take of our memory.
 const CONNECTION_WINDOW_BYTES: u32 = 1024 * 1024;
 const FRAME_BYTES_MAX: u32 = 16 * 1024;
+/// The machine takes heads of this many times our limit, so that it is we who refuse those above it: its own answer is
+/// in no log. What is larger still it refuses itself.
+const HEAD_SLACK: u32 = 2;
 /// Bytes of one answer that are handed to the machine before the socket has taken them, and of all answers of a
 /// connection together (one piece may be added).
 const STREAM_QUEUE_BYTES_MAX: usize = 64 * 1024;
@@ -124,7 +127,7 @@ impl Session {
             .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
             .max_concurrent_streams(STREAMS_MAX)
             .max_frame_size(FRAME_BYTES_MAX)
-            .max_header_list_size(head_bytes_max)
+            .max_header_list_size(head_bytes_max.saturating_mul(HEAD_SLACK))
             .max_send_buffer_size(STREAM_QUEUE_BYTES_MAX)
             .max_pending_accept_reset_streams(UNSEEN_RESETS_MAX)
             .max_local_error_reset_streams(Some(ERRORS_MAX))

@@ -43,8 +43,8 @@ fn take(edge: &mut Edge, key: u32, buf: &[u8], head: &Head) -> Result<usize, (u1
     texts(edge, head)?;
     let seen = client(edge, key, buf, head);
     let mut spelled = String::new();
-    let going = destination::find(edge, key, buf, head, &mut spelled);
-    frame(edge, key, xkey, buf, head, &seen, &going);
+    let going = destination::find(edge, key, buf, head, seen.forwarded.https == Some(true), &mut spelled);
+    frame(edge, key, xkey, buf, head, &seen, &going)?;
     scheme(edge, key, head, &seen)?;
     nul(head.target.of(buf))?;
     let route = match destination::settle(edge, key, xkey, head, &going) {
@@ -224,10 +224,10 @@ fn frame(
     head: &Head,
     seen: &Client<'_>,
     going: &Going<'_>,
-) {
+) -> Result<(), (u16, &'static str)> {
     let net = &mut edge.net;
-    let Some(c) = net.connections.get(key) else { return };
-    let Some(x) = net.exchanges.table.get_mut(xkey) else { return };
+    let Some(c) = net.connections.get(key) else { return Ok(()) };
+    let Some(x) = net.exchanges.table.get_mut(xkey) else { return Ok(()) };
     let made;
     let id: &[u8] = match head.fields.iter().find(|f| f.known == Name::XRequestId) {
         Some(f) if seen.trusted && request_id::acceptable(f.value.of(buf)) => f.value.of(buf),
@@ -278,6 +278,7 @@ fn frame(
         _ => (head.path_and_query.of(buf), head.target.of(buf)),
     };
     let edited;
+    let mut done = Ok(());
     // What was decided by the canonical path shall not be undone by another reader's idea of the dots in it.
     let dotted = going.path.is_some() && path::is_dotted(uri::split_query(target).0);
     if let (Some(to), Some(path)) = (to_app, going.path)
@@ -306,6 +307,9 @@ fn frame(
                     raw_target = target;
                 }
                 target = &edited;
+            } else {
+                // The frame has no place for it, and the app shall not see another. The log does.
+                done = Err((414, "limit.rewritten"));
             }
         }
     }
@@ -379,6 +383,7 @@ fn frame(
     x.idempotent = matches!(method, b"GET" | b"HEAD" | b"PUT" | b"DELETE" | b"OPTIONS");
     x.method_bytes = method.len() as u16;
     x.id_bytes = id.len() as u16;
+    done
 }
 
 /// To the app, once its body is there (or at once, if bodies are streamed). `rest` is what came behind the head;

@@ -26,6 +26,8 @@ pub(crate) const DRAIN_BYTES_MAX: u64 = 1024 * 1024;
 const TURN_BYTES_MAX: usize = 1024 * 1024;
 /// What goes with the request itself of a body that is streamed: at most what one read brought.
 const BEGINNING_BYTES_MAX: usize = 128 * 1024;
+/// When clients of an app of which no worker starts may ask again, in seconds.
+const UNLOADED_RETRY_S: u32 = 5;
 /// A streamed body goes to the worker in frames of at most this.
 const STREAM_FRAME_BYTES: usize = 64 * 1024;
 
@@ -554,9 +556,13 @@ impl Edge {
     }
 
     pub(crate) fn refuse_for_load(&mut self, xkey: u32) {
-        self.refused_for_load += 1;
-        let own = Own { retry_after: Some(1), ..Own::default() };
-        self.net.answer_own(xkey, 503, own, Ending::Overload);
+        let app = self.net.exchanges.table.get(xkey).map(|x| usize::from(x.app));
+        let waits = app.and_then(|app| self.pools.list.get(app)).is_none_or(|p| p.pool.may_wait());
+        self.refused_for_load += u64::from(waits);
+        let (retry_after, ending) =
+            if waits { (1, Ending::Overload) } else { (UNLOADED_RETRY_S, Ending::AppDown) };
+        let own = Own { retry_after: Some(retry_after), ..Own::default() };
+        self.net.answer_own(xkey, 503, own, ending);
     }
 
     /// A deadline has passed.

@@ -664,6 +664,7 @@ impl Service {
                 Action::ReloadFailed { app } => self.reload_failed(app),
                 Action::Connect { worker } => self.connect(worker),
                 Action::Retire { worker } => drop(self.tell_edge(&ToEdge::Retire { worker }, Vec::new())),
+                Action::Hope { app, hope } => drop(self.tell_edge(&ToEdge::Hope { app, hope }, Vec::new())),
                 Action::Gone { worker } => drop(self.tell_edge(&ToEdge::Gone { worker }, Vec::new())),
                 Action::Dump { worker } => {
                     if let Some(child) = self.workers.get(&worker) {

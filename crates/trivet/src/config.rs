@@ -29,6 +29,7 @@ use trivet_supervise::access_logs::LogTarget;
 use trivet_supervise::listen::Bind;
 
 pub(crate) use app::AppPart;
+pub(crate) use django::{DJANGO, static_root_of};
 pub(crate) use explain::{Question, explain};
 pub(crate) use problem::{Place, Problem, Severity};
 pub(crate) use server::ServerPart;

@@ -200,7 +200,8 @@ pub(crate) struct Run {
     pub(crate) forwarded_allow_ips: Option<Trust>,
 
     /// Serves the files of a folder under a path, without the app: `/static=public` or `/static=/srv/shop/static`;
-    /// may be given several times. With `/` as the path the app gets what the folder does not have.
+    /// may be given several times. With `/` as the path the app gets what the folder does not have. `/static=django`
+    /// is the STATIC_ROOT of the app's settings (a folder of that name is `./django`).
     #[arg(long = "static", value_name = "/PATH=FOLDER", value_parser = values::static_folder, help_heading = "Static files")]
     pub(crate) static_folders: Vec<(String, PathBuf)>,
 

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use crate::config::AppPart;
+use crate::config::{self, AppPart};
 use crate::failure::{CONFIG, Failure, SOFTWARE, USAGE};
 use crate::flags::{LogLevel, Run};
 use crate::python;
@@ -40,7 +40,7 @@ pub(crate) fn run(flags: Run, warnings: Vec<String>) -> Result<ExitCode, Failure
     // What the user typed relative to where it was typed.
     let python = python::find(flags.venv.as_deref())?;
     let home = python::home()?;
-    let static_folders = static_folders(&flags)?;
+    let mut static_folders = static_folders(&flags)?;
     let identity = identity(&flags);
     let chdir = enter(flags.chdir.as_deref())?;
     let log = open_log(&flags)?;
@@ -61,6 +61,28 @@ pub(crate) fn run(flags: Run, warnings: Vec<String>) -> Result<ExitCode, Failure
             None => values::trust(TRUSTED_DEFAULT).expect("the default is a list of addresses"),
         },
     };
+    let title = app.clone();
+    let part = AppPart {
+        name: app.clone(),
+        python,
+        chdir,
+        pythonpath: flags
+            .pythonpath
+            .iter()
+            .map(|p| std::path::absolute(p).unwrap_or_else(|_| p.clone()))
+            .collect(),
+        workers,
+        threads: flags.threads,
+        env: flags.env.clone(),
+        user: flags.user.clone(),
+        group: flags.group.clone(),
+        umask: flags.umask,
+        reload: flags.reload,
+        graceful_ms: ms(flags.graceful_timeout),
+        title: flags.name.clone().unwrap_or_else(|| app.clone()),
+        wsgi: app,
+    };
+    ask_django(&mut static_folders, &part)?;
     let binds = binds(&flags, &mut warnings)?;
     let shape =
         Shape { backlog: flags.backlog, umask: flags.umask.unwrap_or(0), owner: worker_account.as_ref() };
@@ -90,27 +112,6 @@ pub(crate) fn run(flags: Run, warnings: Vec<String>) -> Result<ExitCode, Failure
     for warning in &warnings {
         log.write(Level::Warn, warning, &[]);
     }
-    let title = app.clone();
-    let part = AppPart {
-        name: app.clone(),
-        python,
-        chdir,
-        pythonpath: flags
-            .pythonpath
-            .iter()
-            .map(|p| std::path::absolute(p).unwrap_or_else(|_| p.clone()))
-            .collect(),
-        workers,
-        threads: flags.threads,
-        env: flags.env.clone(),
-        user: flags.user.clone(),
-        group: flags.group.clone(),
-        umask: flags.umask,
-        reload: flags.reload,
-        graceful_ms: ms(flags.graceful_timeout),
-        title: flags.name.clone().unwrap_or_else(|| app.clone()),
-        wsgi: app,
-    };
     let settings = Settings {
         version: VERSION,
         edge: EdgeSettings {
@@ -131,7 +132,11 @@ pub(crate) fn run(flags: Run, warnings: Vec<String>) -> Result<ExitCode, Failure
             serves: flags
                 .static_folders
                 .iter()
-                .map(|(path, folder)| format!("files of `{}` at {path}", folder.display()))
+                .zip(&static_folders)
+                .map(|((path, written), (_, found))| match written.to_str() {
+                    Some(config::DJANGO) => format!("files of `{found}` at {path}"),
+                    _ => format!("files of `{}` at {path}", written.display()),
+                })
                 .collect(),
         },
         listeners,
@@ -296,7 +301,7 @@ fn identity(flags: &Run) -> Option<IdentityFiles> {
     })
 }
 
-/// Paths and the folders as the edge finds them: absolute, and there.
+/// Paths and the folders as the edge finds them: absolute, and there. Django's is found later.
 fn static_folders(flags: &Run) -> Result<Vec<(String, String)>, Failure> {
     let mut found: Vec<(String, String)> = Vec::new();
     for (prefix, folder) in &flags.static_folders {
@@ -304,6 +309,10 @@ fn static_folders(flags: &Run) -> Result<Vec<(String, String)>, Failure> {
         let wrong = |why: String, hint: &str| Failure::new(CONFIG, format!("{why} (`{flag}`)"), hint);
         if found.iter().any(|(known, _)| known == prefix) {
             return Err(wrong(format!("two folders for `{prefix}`"), "give each path once"));
+        }
+        if folder.as_os_str() == config::DJANGO {
+            found.push((prefix.clone(), config::DJANGO.to_owned()));
+            continue;
         }
         let absolute = std::path::absolute(folder).unwrap_or_else(|_| folder.clone());
         match std::fs::metadata(&absolute) {
@@ -324,6 +333,17 @@ fn static_folders(flags: &Run) -> Result<Vec<(String, String)>, Failure> {
     Ok(found)
 }
 
+/// Fills in the folder of the app's settings where it is asked for.
+fn ask_django(folders: &mut [(String, String)], app: &AppPart) -> Result<(), Failure> {
+    for (prefix, folder) in folders.iter_mut().filter(|(_, folder)| folder == config::DJANGO) {
+        let found = config::static_root_of(app).map_err(|(why, hint)| {
+            Failure::new(CONFIG, format!("{why} (`--static {prefix}={}`)", config::DJANGO), hint)
+        })?;
+        *folder = text_of(&found)?;
+    }
+    Ok(())
+}
+
 fn edge_config(
     flags: &Run,
     title: &str,
@@ -342,6 +362,7 @@ fn edge_config(
         hosts: Vec::new(),
         identity: flags.tls_cert.is_some().then_some(0),
         client: None,
+        when_secured: None,
         routes: routes(flags, static_folders, last),
         error_pages: BTreeMap::new(),
         response_headers: Changes::default(),
@@ -351,7 +372,8 @@ fn edge_config(
     let all = main.len() + redirecting.len();
     let mut sites = vec![site("main", 0..main.len(), app)];
     if !redirecting.is_empty() {
-        sites.push(site("to https", main.len()..all, to_https));
+        let to_https = site("to https", main.len()..all, to_https);
+        sites.push(Site { when_secured: Some(0), ..to_https });
     }
     Config {
         server: server(flags, trust),

@@ -335,8 +335,8 @@ pub(crate) static SITE: Table = Table {
             "to-https",
             Bool,
             Told("`true` where the site has `http://` and `https://` addresses"),
-            "Sends what comes to an `http://` address to the `https://` one (308), but for `health` and routes \
-             with `plain = true`.",
+            "Sends what comes to an `http://` address to the `https://` one (308), but for `health`, routes with \
+             `plain = true`, and requests of which a proxy among `forwarded-allow-ips` says that they came by https.",
         ),
         key(
             "hsts",

@@ -179,6 +179,8 @@ fn read(
             hosts: hosts.clone(),
             identity: None,
             client: None,
+            // The site itself comes next.
+            when_secured: Some(all.all.len() + 1),
             routes: open,
             error_pages: error_pages.clone(),
             response_headers: of_none.response_headers.clone(),
@@ -193,6 +195,7 @@ fn read(
         hosts,
         identity,
         client,
+        when_secured: None,
         routes: routes.into_iter().map(|r| r.route).collect(),
         error_pages,
         response_headers: of_none.response_headers,

@@ -590,6 +590,15 @@ listen = ["unix:", "fd://x"]
 "#,
     ),
     (
+        "TLS where there is no TCP",
+        r#"[app.shop]
+wsgi = "shop:app"
+[site.main]
+listen = ["https+unix:shop.sock", "https://unix:shop.sock", "https+fd://3", "https:///run/shop.sock"]
+tls = { cert = "cert.pem", key = "cert.key" }
+"#,
+    ),
+    (
         "nowhere to listen",
         r#"[app.shop]
 wsgi = "shop:app"
