@@ -242,6 +242,9 @@ def test_paths_that_are_none_are_refused(server: Server, path: str) -> None:
 
 def test_connect_and_trace_are_not_there(server: Server) -> None:
     with Peer(server.address) as peer:
+        assert peer.get("/status/200").status == 200
+        # RFC 8441 §3: nobody may ask for what was not offered.
+        assert not peer.machine.remote_settings.enable_connect_protocol
         stream = peer.machine.get_next_available_stream_id()
         peer.machine.send_headers(stream, [(":method", "CONNECT"), (":authority", "a.example:443")])
         peer.flush()
@@ -458,7 +461,12 @@ def test_the_access_log_names_it(start: Start) -> None:
     server = start("streams", "--access-logfile", "-")
     with Peer(server.address) as peer:
         peer.get("/status/200?x")
-    server.wait_for_log(r'"GET /status/200\?x HTTP/2\.0" 200 4')
+        server.wait_for_log(r'"GET /status/200\?x HTTP/2\.0" 200 4')
+        # Heads that are too large are refused by us, not by the machine, of which the log knows nothing.
+        assert peer.get("/a", more=[("x-large", "a" * 40_000)]).status == 431
+        server.wait_for_log(r'"-" 431 ')
+        assert peer.get("/b", more=[(f"x-{n}", "a" * 600) for n in range(70)]).status == 431
+        until(lambda: server.log().count('"-" 431 ') == 2)
 
 
 # ---------------------------------------------------------------------- what goes wrong

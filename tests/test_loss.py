@@ -455,5 +455,7 @@ def test_an_app_that_dies_again_and_again_is_restarted_with_backoff_and_little_n
     wait_until(lambda: time.monotonic() - begun > 4, 10)
     assert server.popen.poll() is None, "after a first success it never ends by itself"
     assert server.log()[before:].count("\n") < 30
+    refused = once(server.address)
+    assert (refused.status, refused.get("retry-after")) == (503, "5"), "nobody waits for what does not start"
     (tmp_path / "broken").unlink()
-    assert once(server.address).body == b"well", "a request that waits is served when the app is well again"
+    wait_until(lambda: once(server.address).body == b"well", 20)

@@ -1,15 +1,19 @@
 """Apps of a configuration: which one gets a request, under which path, with which environment."""
 
 import os
+import select
 import signal
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 from conftest import Serve
-from support.poll import until
+from support.http import Connection, Cut
+from support.poll import throughout, until
 from support.server import SiteServer
 
 APPS = """
@@ -177,6 +181,30 @@ def test_a_rewritten_target_is_what_the_app_sees(
     assert environ["RAW_URI"] == environ["REQUEST_URI"] == target
 
 
+def test_a_rewritten_target_that_is_too_long_is_414_and_reaches_no_app(serve: Serve) -> None:
+    server = serve(
+        """
+        [app.api]
+        wsgi = "site_app"
+        folder = "${APPS}"
+        venv = "${VENV}"
+        [site.main]
+        listen = ["http://127.0.0.1:${P0}"]
+        access-log = { file = "access.log" }
+        route = [
+          { path = "/*", app = "api" },
+          { path = "/much/*", app = "api", rewrite = "/a{uri}{uri}{uri}{uri}{uri}{uri}{uri}{uri}{uri}{uri}" },
+        ]
+        """
+    )
+    assert seen(server, "/much/" + "x" * 6_000)["environ"]["PATH_INFO"].startswith("/a/much/xxx")
+    target = "/much/" + "x" * 7_000
+    assert server.ask(target).status == 414
+    with server.connect() as connection:
+        assert connection.request("GET", target).status == 414
+    until(lambda: " 414 " in (server.folder / "access.log").read_text(), 5, "the log has it")
+
+
 @pytest.mark.parametrize("target", ["/v1/..%2f..%2fadmin", "/v1%2fx", "/v1/a%00", "/v1/%ff"])
 def test_what_has_no_canonical_form_is_not_rewritten(server: SiteServer, target: str) -> None:
     assert server.ask(target).status == 400
@@ -308,3 +336,104 @@ def test_health_is_bad_while_an_app_has_no_worker(serve: Serve) -> None:
     until(lambda: server.ask("/health").status == 503, 10, "one is missing")
     until(lambda: server.ask("/health").status == 200, 10, "all apps are up again")
     assert server.ask("/health", method="HEAD").status == 200
+
+
+def test_an_app_that_cannot_be_loaded_is_503_at_once_and_tried_again(serve: Serve, place: Path) -> None:
+    module = place / "shop.py"
+    module.write_text("import no_such_module\n")
+    good = "def app(environ, start_response):\n    start_response('200 OK', [])\n    return [b'%s']\n"
+    server = serve(
+        """
+        [app.other]
+        wsgi = "site_app"
+        folder = "${APPS}"
+        venv = "${VENV}"
+        env = { APP_NAME = "other" }
+        [app.shop]
+        wsgi = "shop:app"
+        queue-timeout = "60s"
+        [site.main]
+        listen = ["http://127.0.0.1:${P0}"]
+        health = "/health"
+        route = [{ path = "/*", app = "other" }, { path = "/shop/*", app = "shop" }]
+        """
+    )
+    told = "no worker of the app starts; until one does, requests get 503"
+
+    def refused(**options: Any) -> None:
+        begun = time.monotonic()
+        answer = server.ask("/shop/", **options)
+        assert (answer.status, answer.get("retry-after")) == (503, "5")
+        assert time.monotonic() - begun < 2
+
+    server.wait_for_log(rf"{told}.*app=shop")
+    refused()
+    refused(method="POST", body=b"x" * 300_000)
+    assert seen(server, "/")["app"] == "other"
+    assert server.ask("/health").status == 503
+    # It is tried again by itself, and the edge that comes after this one knows of it too.
+    os.kill(server.edge(), signal.SIGKILL)
+    until(lambda: answers(server), 10, "the next edge serves")
+    refused()
+    module.write_text(good % "one")
+    until(lambda: server.ask("/shop/").status == 200, 20, "it is loaded")
+    assert server.ask("/shop/").text == "one"
+    assert server.ask("/health").status == 200
+    assert server.log().count(told) == 1
+    server.wait_for_log("the app is loaded; requests are served again")
+    # Code that is broken under a running worker does no harm until the worker dies.
+    module.write_text("import no_such_module\n")
+    assert server.reload("shop").code != 0
+    assert server.ask("/shop/").text == "one"
+    other = seen(server, "/")["pid"]
+    (worker,) = until(lambda: of_two(server.workers(), other), 10, "the one that failed is gone")
+    os.kill(worker, signal.SIGKILL)
+    until(lambda: server.log().count(told) == 2, 10, "its successor does not start")
+    refused()
+    # Who repairs it and says so waits for what comes of it.
+    module.write_text("import time\ntime.sleep(1)\n" + good % "two")
+    reloaded = threading.Thread(target=server.reload, args=("shop",))
+    reloaded.start()
+    until(lambda: server.ask("/shop/").status == 200, 10, "it is loaded")
+    reloaded.join()
+    assert server.ask("/shop/").text == "two"
+
+
+def of_two(workers: list[int], other: int) -> list[int] | None:
+    rest = [pid for pid in workers if pid != other]
+    return rest if len(rest) == 1 else None
+
+
+def answers(server: SiteServer, target: str = "/", status: int = 200) -> bool:
+    try:
+        return server.ask(target).status == status
+    except (OSError, Cut):
+        return False
+
+
+def test_requests_wait_while_an_app_is_imported_for_the_first_time(serve: Serve, place: Path) -> None:
+    (place / "late.py").write_text(
+        "import pathlib, time\n"
+        "while not pathlib.Path('go').exists():\n    time.sleep(0.01)\n"
+        "def app(environ, start_response):\n    start_response('200 OK', [])\n    return [b'late']\n"
+    )
+    server = serve(
+        """
+        [app.late]
+        wsgi = "late:app"
+        [site.main]
+        listen = ["http://127.0.0.1:${P0}"]
+        route = [{ path = "/*", app = "late" }, { path = "/now", respond = 204 }]
+        """,
+        answers=False,
+    )
+    until(lambda: answers(server, "/now", 204), 10, "the edge is there")
+    with server.connect() as connection:
+        connection.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        throughout(lambda: not readable(connection), 0.5, "it waits")
+        (place / "go").touch()
+        assert connection.read().status == 200
+
+
+def readable(connection: Connection) -> bool:
+    return bool(select.select([connection.socket], [], [], 0)[0])

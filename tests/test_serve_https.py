@@ -240,3 +240,20 @@ def test_wrong_certificates_are_told_with_their_line(
     done = server.check()
     assert done.code == 78
     assert f"{server.file.name}:{line}:" in done.err, done.err
+
+
+def test_who_came_by_tls_to_a_trusted_proxy_is_not_sent_to_https_again(server: SiteServer) -> None:
+    https = {"X-Forwarded-Proto": "https"}
+    for fields in https, {"Forwarded": "for=192.0.2.1;proto=https"}:
+        answer = server.ask("/x", "one.example", fields=fields)
+        assert answer.status == 200, answer
+        assert answer.json()["environ"]["wsgi.url_scheme"] == "https"
+    assert server.ask("/text", "one.example", fields=https).text == "text"
+    assert server.ask("/to", "one.example", fields=https).get("location") == "https://one.example/x"
+    assert server.ask("/", "two.example", fields=https).text == "two"
+    assert server.ask("/", "both.example", fields=https).text == "both {scheme}"
+    assert server.ask("/", "nobody.example", fields=https).status == 421
+    for fields in {}, {"X-Forwarded-Proto": "http"}, {"X-Forwarded-For": "192.0.2.1"}:
+        answer = server.ask("/x", "one.example", fields=fields)
+        assert answer.status == 308, fields
+        assert answer.get("location") == f"https://one.example:{server.ports[1]}/x"

@@ -2,7 +2,9 @@
 
 import gzip
 import os
+import pwd
 import shutil
+import sys
 import tempfile
 import threading
 import time
@@ -14,6 +16,7 @@ import pytest
 from conftest import Start
 from support import procs
 from support.http import Response, request
+from support.poll import until
 from support.server import Server, run
 
 CSS = b"body { color: teal }\n" * 40
@@ -338,3 +341,62 @@ def test_a_wrong_folder_is_told_at_once(tmp_path: Path) -> None:
         assert words in done.err, value
     twice = run("run", "echo", "--static", "/a=.", "--static", "/a/=.", cwd=tmp_path)
     assert "two folders for `/a`" in twice.err
+
+
+def test_the_static_root_of_a_real_django_is_found(start: Start, folder: Path) -> None:
+    project = folder.parent / "project"
+    project.mkdir()
+    (project / "settings.py").write_text(
+        "import os\nROOT_URLCONF = __name__\nurlpatterns = []\nALLOWED_HOSTS = ['*']\n"
+        "STATIC_ROOT = os.environ['FILES'] or None\n"
+    )
+    (project / "wsgi.py").write_text(
+        "import os\nfrom django.core.wsgi import get_wsgi_application\n"
+        "os.environ.setdefault('DJANGO_SETTINGS_MODULE', 'project.settings')\n"
+        "application = get_wsgi_application()\n"
+    )
+    flags = ("project.wsgi:application", "--static", "/static=django")
+    server = start(*flags, "--env", f"FILES={folder}", chdir=folder.parent)
+    assert get(server, "/static/site.css").body == CSS
+    assert get(server, "/nothing").status == 404
+    assert f"files of `{folder}` at /static" in server.log()
+    for files, why in [
+        ("", "STATIC_ROOT is not set"),
+        (str(folder / "none"), f"is not there: `{folder / 'none'}`"),
+    ]:
+        venv = ("--venv", sys.prefix)
+        done = run("run", *flags, *venv, "--env", f"FILES={files}", cwd=folder.parent)
+        assert done.code == 78, done
+        assert why in done.err
+        assert "(`--static /static=django`)\nhint: " in done.err
+    # It is a word, not a name of a folder.
+    (folder.parent / "django").mkdir()
+    done = run("run", "echo", "--static", "/static=django", "--venv", sys.prefix, cwd=folder.parent)
+    assert (done.code, "STATIC_ROOT of `echo`" in done.err) == (78, True), done
+
+
+def test_what_the_edge_may_not_read_is_404_and_told(start: Start, folder: Path) -> None:
+    server = start("echo", "--static", f"/static={folder}")
+    closed = folder / "closed"
+    closed.mkdir()
+    for name in "a.txt", "b.txt":
+        (folder / name).write_text(name)
+        (folder / name).chmod(0)
+        (closed / name).write_text(name)
+    closed.chmod(0)
+    try:
+        for _ in range(2):
+            for name in "a.txt", "b.txt", "closed/a.txt", "closed/b.txt", "closed/", "none.txt":
+                assert get(server, f"/static/{name}").status == 404, name
+        log = server.wait_for_log("a folder of static files cannot be read and is 404")
+    finally:
+        closed.chmod(0o755)
+    # Once of a file, once of a folder, whatever is asked for.
+    lines = [line for line in log.splitlines() if "static file" in line and "cannot be read" in line]
+    assert len(lines) == 2, lines
+    assert f"{folder}/a.txt" in lines[0]
+    assert f"{folder}/closed/a.txt" in lines[1]
+    account = pwd.getpwuid(Path(f"/proc/{server.edge()}").stat().st_uid).pw_name
+    assert all(f"`{account}`" in line for line in lines), lines
+    (folder / "a.txt").chmod(0o644)
+    until(lambda: get(server, "/static/a.txt").status == 200, 5, "it is there as soon as it can be read")

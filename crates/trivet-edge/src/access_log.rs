@@ -1,38 +1,14 @@
-//! The access log: a line for each request, written by a thread of its own; a line lost is counted, never waited for.
+//! The access log: a line for each request, in the format that is asked for.
 
 use std::fmt::Write as _;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
-use std::time::Duration;
 
 use trivet_wire::frame::{Fields, Request};
 
-use crate::config::LogFormat;
+use crate::config::{self, LogFormat};
 use crate::exchange::Exchange;
-
-/// Lines that wait for the disk; what comes beyond is lost and counted.
-const WAITING_BYTES_MAX: usize = 4 * 1024 * 1024;
-/// Lines are gathered for so long before they are written.
-const GATHER: Duration = Duration::from_millis(20);
-
-#[derive(Debug)]
-struct Shared {
-    waiting: Mutex<Waiting>,
-    bell: Condvar,
-    lost: AtomicU64,
-}
-
-#[derive(Debug)]
-struct Waiting {
-    lines: Vec<u8>,
-    asleep: bool,
-    finish: bool,
-    writing: bool,
-    /// Another file, and how many bytes of the lines still belong to the one before.
-    sink: Option<(usize, OwnedFd)>,
-}
+use crate::log_writer::LogWriter;
 
 /// One step of a parsed format.
 #[derive(Clone, Debug, PartialEq)]
@@ -43,6 +19,8 @@ enum Part {
     Request(String),
     /// Index of [`AccessLog::wanted`].
     Answer(usize),
+    /// Why it ended.
+    Ended,
     Nothing,
 }
 
@@ -56,7 +34,7 @@ pub(crate) struct AccessLog {
     style: Style,
     /// Names of answer fields that the format shows, in lower case.
     wanted: Vec<String>,
-    shared: Arc<Shared>,
+    writer: LogWriter,
     line: String,
     /// `[21/Nov/2026:13:00:00 +0000]` of the second last used.
     stamp: (u64, String),
@@ -69,9 +47,10 @@ impl std::fmt::Debug for AccessLog {
 }
 
 impl AccessLog {
-    pub(crate) fn new(format: &LogFormat, sink: OwnedFd) -> io::Result<Self> {
+    /// `control`: see [`LogWriter::start`].
+    pub(crate) fn new(log: &config::AccessLog, sink: OwnedFd, control: OwnedFd) -> io::Result<Self> {
         let mut wanted = Vec::new();
-        let style = match format {
+        let style = match &log.format {
             LogFormat::Common => {
                 Style::Parts(parse(r#"%(h)s %(l)s %(u)s %(t)s "%(r)s" %(s)s %(b)s"#, &mut wanted))
             }
@@ -82,50 +61,23 @@ impl AccessLog {
             LogFormat::Atoms(text) => Style::Parts(parse(text, &mut wanted)),
             LogFormat::Json => Style::Json,
         };
-        let shared = Arc::new(Shared {
-            waiting: Mutex::new(Waiting {
-                lines: Vec::new(),
-                asleep: false,
-                finish: false,
-                writing: false,
-                sink: None,
-            }),
-            bell: Condvar::new(),
-            lost: AtomicU64::new(0),
-        });
-        let theirs = shared.clone();
-        std::thread::Builder::new()
-            .name("access-log".into())
-            .stack_size(64 * 1024)
-            .spawn(move || write_lines(&theirs, sink))?;
-        Ok(Self { style, wanted, shared, line: String::new(), stamp: (0, String::new()) })
+        let writer = LogWriter::start(log, sink, control)?;
+        Ok(Self { style, wanted, writer, line: String::new(), stamp: (0, String::new()) })
     }
 
     /// Lines that could not be kept.
     pub(crate) fn lost(&self) -> u64 {
-        self.shared.lost.load(Ordering::Relaxed)
+        self.writer.lost()
     }
 
     /// From the next line on, another file.
-    pub(crate) fn reopen(&mut self, sink: OwnedFd) {
-        let mut waiting = self.shared.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        let before = waiting.sink.as_ref().map_or(waiting.lines.len(), |(before, _)| *before);
-        waiting.sink = Some((before, sink));
-        waiting.asleep = false;
-        self.shared.bell.notify_one();
+    pub(crate) fn reopen(&self, sink: OwnedFd) {
+        self.writer.reopen(sink);
     }
 
     /// Waits (for two seconds at most) until all lines are written.
-    pub(crate) fn finish(&mut self) {
-        let mut waiting = self.shared.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        waiting.finish = true;
-        self.shared.bell.notify_all();
-        let (waiting, _) = self
-            .shared
-            .bell
-            .wait_timeout_while(waiting, Duration::from_secs(2), |w| !w.lines.is_empty() || w.writing)
-            .unwrap_or_else(PoisonError::into_inner);
-        drop(waiting);
+    pub(crate) fn finish(&self) {
+        self.writer.finish();
     }
 
     /// Keeps the answer's fields that the format shows.
@@ -169,80 +121,14 @@ impl AccessLog {
                             };
                             push_escaped(&mut self.line, value);
                         }
+                        Part::Ended => self.line.push_str(x.ending.word()),
                         Part::Nothing => self.line.push('-'),
                     }
                 }
             }
         }
         self.line.push('\n');
-        let mut waiting = self.shared.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        if waiting.lines.len() + self.line.len() > WAITING_BYTES_MAX {
-            self.shared.lost.fetch_add(1, Ordering::Relaxed);
-            return;
-        }
-        waiting.lines.extend_from_slice(self.line.as_bytes());
-        if std::mem::take(&mut waiting.asleep) {
-            self.shared.bell.notify_one();
-        }
-    }
-}
-
-impl Drop for AccessLog {
-    fn drop(&mut self) {
-        // The thread writes what it has, and ends.
-        self.shared.waiting.lock().unwrap_or_else(PoisonError::into_inner).finish = true;
-        self.shared.bell.notify_all();
-    }
-}
-
-/// The thread: writes what has gathered, one `write` for many lines.
-fn write_lines(shared: &Shared, mut sink: OwnedFd) {
-    let mut lines = Vec::new();
-    loop {
-        let mut waiting = shared.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        while waiting.lines.is_empty() && waiting.sink.is_none() && !waiting.finish {
-            waiting.asleep = true;
-            waiting = shared.bell.wait(waiting).unwrap_or_else(PoisonError::into_inner);
-        }
-        waiting.asleep = false;
-        std::mem::swap(&mut lines, &mut waiting.lines);
-        waiting.writing = true;
-        let next = waiting.sink.take();
-        let finish = waiting.finish;
-        drop(waiting);
-        let before = next.as_ref().map_or(lines.len(), |(before, _)| (*before).min(lines.len()));
-        write_all(&sink, &lines[..before], shared);
-        if let Some((_, next)) = next {
-            sink = next;
-            write_all(&sink, &lines[before..], shared);
-        }
-        lines.clear();
-        let mut waiting = shared.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        waiting.writing = false;
-        if finish && waiting.lines.is_empty() {
-            shared.bell.notify_all();
-            return;
-        }
-        drop(waiting);
-        if !finish {
-            std::thread::sleep(GATHER);
-        }
-    }
-}
-
-fn write_all(sink: &OwnedFd, lines: &[u8], shared: &Shared) {
-    let mut rest = lines;
-    while !rest.is_empty() {
-        match rustix::io::write(sink, rest) {
-            Ok(n) => rest = &rest[n..],
-            Err(rustix::io::Errno::INTR) => {}
-            Err(rustix::io::Errno::AGAIN) => std::thread::sleep(GATHER),
-            Err(_) => {
-                let gone = memchr::memchr_iter(b'\n', rest).count() as u64;
-                shared.lost.fetch_add(gone, Ordering::Relaxed);
-                return;
-            }
-        }
+        self.writer.put(self.line.as_bytes());
     }
 }
 
@@ -278,6 +164,7 @@ fn parse(format: &str, wanted: &mut Vec<String>) -> Vec<Part> {
                 }
                 _ => Part::Nothing,
             },
+            _ if atom == "ended" => Part::Ended,
             _ => Part::Nothing,
         });
     }
@@ -430,6 +317,7 @@ fn json(line: &mut String, x: &Exchange, request: Option<&Request<'_>>, micros: 
         "target": text(target),
         "protocol": x.version(),
         "status": x.status,
+        "ended": x.ending.word(),
         "body_bytes": x.body_sent,
         "duration_us": micros,
         "host": field("host"),
@@ -455,11 +343,15 @@ mod tests {
     #[test]
     fn formats_are_read_into_parts() {
         let mut wanted = Vec::new();
-        let parts = parse(r#"%(h)s "%(r)s" 100%% %({X-Request-Id}o)s %({user-agent}i)s %(zz)s"#, &mut wanted);
+        let parts = parse(
+            r#"%(h)s "%(r)s" 100%% %({X-Request-Id}o)s %({user-agent}i)s %(ended)s %(zz)s"#,
+            &mut wanted,
+        );
         assert_eq!(wanted, ["x-request-id"]);
         assert_eq!(parts[0], Part::Atom('h'));
         assert!(parts.contains(&Part::Answer(0)) && parts.contains(&Part::Request("user-agent".into())));
         assert_eq!(parts.last(), Some(&Part::Nothing));
+        assert_eq!(parts[parts.len() - 3], Part::Ended);
     }
 
     #[test]

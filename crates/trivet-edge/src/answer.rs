@@ -10,6 +10,7 @@ use trivet_wire::frame::{FrameHeader, Malformed, Response, UNKNOWN, flag};
 use crate::config::Page;
 use crate::connection::{BodyRest, FileOut, Phase};
 use crate::cors;
+use crate::ending::Ending;
 use crate::exchange::{Exchange, Framing, Place};
 use crate::http2::Fields;
 use crate::internal;
@@ -39,8 +40,9 @@ pub(crate) struct Own<'a> {
 }
 
 impl Net {
-    /// Begins and ends the answer with a page of the edge's own. The exchange is over for its client.
-    pub(crate) fn answer_own(&mut self, xkey: u32, status: u16, own: Own<'_>) {
+    /// Begins and ends the answer with a page of the edge's own. The exchange is over for its client. `ending`: why the
+    /// edge answers.
+    pub(crate) fn answer_own(&mut self, xkey: u32, status: u16, own: Own<'_>, ending: Ending) {
         let Some(x) = self.exchanges.table.get_mut(xkey) else { return };
         let Some(key) = x.connection else { return };
         self.awaited = true;
@@ -49,6 +51,7 @@ impl Net {
         // Who still waits for `100 Continue` may send the body or not: what comes next would be anybody's guess.
         c.close |= own.close || draining || !x.keep_alive || x.owes_continue;
         x.status = status;
+        x.ending = ending;
         x.head_sent = true;
         let mut out = std::mem::take(&mut self.out);
         out.clear();
@@ -127,6 +130,10 @@ impl Net {
 
     /// Refuses a request that could not be read (or must not be): answers and closes.
     pub(crate) fn refuse(&mut self, key: u32, status: u16, reason: &'static str) {
+        self.refuse_as(key, status, reason, Ending::of_refusal(status));
+    }
+
+    pub(crate) fn refuse_as(&mut self, key: u32, status: u16, reason: &'static str, ending: Ending) {
         let xkey = match self.connections.get(key).and_then(|c| c.exchange) {
             Some(xkey) => xkey,
             None => self.exchange(key),
@@ -143,22 +150,36 @@ impl Net {
             // What follows cannot be told from a body: it must never be read as a request.
             c.readable = true;
         }
-        self.answer_own(xkey, status, Own { close: true, ..Own::default() });
+        self.answer_own(xkey, status, Own { close: true, ..Own::default() }, ending);
     }
 
-    /// The answer is complete: logs it, lets the connection go on.
+    /// The answer is complete: logs it (once the client has been sent all of it), lets the connection go on.
     pub(crate) fn complete(&mut self, xkey: u32) {
-        self.log_exchange(xkey, 0);
         let Some(x) = self.exchanges.table.get_mut(xkey) else { return };
         let Some(key) = x.connection.take() else { return };
-        let over = x.place == Place::Here;
-        if over {
-            self.free_exchange(xkey);
-        }
-        if let Some(c) = self.connections.get_mut(key) {
-            c.exchange = None;
+        let Some(c) = self.connections.get_mut(key) else { return self.free_if_over(xkey) };
+        c.exchange = None;
+        // A stream of HTTP/2 has at least its head to send.
+        if c.stream.is_some() || c.has_output() {
+            x.leaving = true;
+            c.leaving = Some(xkey);
+        } else {
+            let (listener, over) = (c.listener, x.place == Place::Here);
+            self.log_exchange(xkey, 0, Ending::Done, Some(listener));
+            if over {
+                self.free_exchange(xkey);
+            }
         }
         self.next_request(key);
+    }
+
+    /// What was to be sent of a complete answer is sent, or never will be: logs it.
+    pub(crate) fn left(&mut self, xkey: u32, listener: usize, ending: Ending) {
+        self.log_exchange(xkey, 0, ending, Some(listener));
+        if let Some(x) = self.exchanges.table.get_mut(xkey) {
+            x.leaving = false;
+        }
+        self.free_if_over(xkey);
     }
 
     /// Sends `100 Continue` if the client still waits for it.
@@ -246,7 +267,7 @@ impl Net {
             return Err(Malformed("an informational status as the final one"));
         }
         if r.status == 500 && r.fields().next().is_none() && r.body.is_empty() && end {
-            self.answer_own(xkey, 500, Own::default());
+            self.answer_own(xkey, 500, Own::default(), Ending::AppError);
             return Ok(());
         }
         if internal::is_wanted(x.about().map(|about| &**about), &r) {
@@ -506,23 +527,21 @@ impl Net {
 
     pub(crate) fn end_of_body(&mut self, xkey: u32, short: bool) {
         if short {
-            self.on_abort(xkey);
+            self.on_abort(xkey, Ending::CutShort);
         } else {
             self.complete(xkey);
         }
     }
 
     /// The answer cannot be finished: cuts the connection, so that the part is not taken for the whole.
-    pub(crate) fn on_abort(&mut self, xkey: u32) {
+    pub(crate) fn on_abort(&mut self, xkey: u32, ending: Ending) {
         let Some(x) = self.exchanges.table.get_mut(xkey) else { return };
         x.answered = true;
         let reset = x.framing == Framing::Close;
         let Some(key) = x.connection.take() else { return };
-        let over = x.place == Place::Here;
-        self.log_exchange(xkey, 0);
-        if over {
-            self.free_exchange(xkey);
-        }
+        let listener = self.connections.get(key).map(|c| c.listener);
+        self.log_exchange(xkey, 0, ending, listener);
+        self.free_if_over(xkey);
         if let Some(c) = self.connections.get_mut(key) {
             c.exchange = None;
             if c.stream.is_some() {
@@ -542,7 +561,7 @@ impl Net {
             }
         }
         if reset {
-            self.cut(key, true);
+            self.cut(key, ending);
         } else {
             self.next_request(key);
         }

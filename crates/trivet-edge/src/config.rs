@@ -102,6 +102,8 @@ pub struct Site {
     pub identity: Option<usize>,
     /// Requests that came by a connection with another rule than this are refused.
     pub client: Option<ClientRule>,
+    /// The site that has this one's requests if they came by TLS to a proxy that is trusted: its place among all.
+    pub when_secured: Option<usize>,
     pub routes: Vec<Route>,
     /// For answers that the edge gives by itself: by status (`404`) or by class (`5xx`).
     pub error_pages: BTreeMap<String, Page>,
@@ -316,9 +318,19 @@ impl Network {
 /// Where requests are logged.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct AccessLog {
-    /// As shown to people: the file, or `standard output`; no two have the same.
+    /// As shown to people: the file, `standard output`, or the syslog; no two have the same.
     pub name: String,
     pub format: LogFormat,
+    /// The descriptor is a socket to which each line goes as a message.
+    pub syslog: Option<Syslog>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Syslog {
+    /// By UDP (RFC 5424), not to the socket of this machine.
+    pub network: bool,
+    /// Facility × 8 + severity.
+    pub priority: u8,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -3,12 +3,13 @@
 
 use std::cell::RefCell;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
 use std::sync::Arc;
 
 use rustix::event::epoll;
 use trivet_http::h1::Limits;
+use trivet_wire::channel::Channel;
 use trivet_wire::control::{self, TicketKey};
 
 use crate::access_log::AccessLog;
@@ -28,15 +29,15 @@ pub(crate) struct Logs(Vec<(config::AccessLog, Rc<RefCell<AccessLog>>)>);
 
 impl Logs {
     /// Those of a configuration: logs that are there already go on.
-    fn take(&self, wanted: &[config::AccessLog], fds: Vec<OwnedFd>) -> io::Result<Self> {
+    fn take(&self, wanted: &[config::AccessLog], fds: Vec<OwnedFd>, control: &Channel) -> io::Result<Self> {
         let mut taken = Vec::new();
         for (wanted, fd) in wanted.iter().zip(fds) {
-            let log = match self.0.iter().find(|(known, _)| known == wanted) {
-                Some((_, log)) => {
-                    log.borrow_mut().reopen(fd);
-                    log.clone()
-                }
-                None => Rc::new(RefCell::new(AccessLog::new(&wanted.format, fd)?)),
+            let log = if let Some((_, log)) = self.0.iter().find(|(known, _)| known == wanted) {
+                log.borrow().reopen(fd);
+                log.clone()
+            } else {
+                let control = control.as_fd().try_clone_to_owned()?;
+                Rc::new(RefCell::new(AccessLog::new(wanted, fd, control)?))
             };
             taken.push((wanted.clone(), log));
         }
@@ -46,7 +47,7 @@ impl Logs {
     /// From the next line on, other files.
     pub(crate) fn reopen(&self, fds: impl Iterator<Item = OwnedFd>) {
         for ((_, log), fd) in self.0.iter().zip(fds) {
-            log.borrow_mut().reopen(fd);
+            log.borrow().reopen(fd);
         }
     }
 
@@ -56,7 +57,7 @@ impl Logs {
 
     pub(crate) fn finish(&self) {
         for (_, log) in &self.0 {
-            log.borrow_mut().finish();
+            log.borrow().finish();
         }
     }
 
@@ -86,7 +87,7 @@ impl Edge {
             return Err(io::Error::other("fewer descriptors than configured"));
         }
         let acceptors = acceptors(&config, &secrets, &self.tickets)?;
-        let logs = self.logs.take(&config.logs, logs)?;
+        let logs = self.logs.take(&config.logs, logs, &self.control)?;
         let server = &config.server;
         let apps = take_apps(&mut self.pools.list, &config.apps, server.transport, server.generation);
         let files = &mut self.net.files;
@@ -101,14 +102,7 @@ impl Edge {
                 return Err(io::Error::other(e));
             }
         };
-        let mut hosts: Vec<Hosts> = config.listeners.iter().map(|_| Hosts::default()).collect();
-        for (site, compiled) in config.sites.iter().zip(&sites) {
-            for &listener in &site.listeners {
-                if let Some(hosts) = hosts.get_mut(listener) {
-                    hosts.add(&site.hosts, compiled);
-                }
-            }
-        }
+        let hosts = (0..config.listeners.len()).map(|listener| hosts_of(listener, &config, &sites)).collect();
         // Nothing can fail any more.
         self.tickets.take(&secrets.ticket_keys);
         self.logs = logs;
@@ -226,6 +220,24 @@ impl Edge {
             }
         }
     }
+}
+
+/// The sites of a listener, by their hosts.
+fn hosts_of(listener: usize, config: &Config, compiled: &[Rc<Site>]) -> Hosts {
+    let here = || config.sites.iter().zip(compiled).filter(|(site, _)| site.listeners.contains(&listener));
+    let mut hosts = Hosts::default();
+    for (site, compiled) in here() {
+        hosts.add(&site.hosts, compiled);
+    }
+    if here().any(|(site, _)| site.when_secured.is_some()) {
+        let mut secured = Hosts::default();
+        for (site, itself) in here() {
+            let other = site.when_secured.and_then(|place| compiled.get(place));
+            secured.add(&site.hosts, other.unwrap_or(itself));
+        }
+        hosts.set_secured(secured);
+    }
+    hosts
 }
 
 /// What the supervisor has read.

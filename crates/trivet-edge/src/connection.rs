@@ -109,6 +109,8 @@ pub(crate) struct Connection {
     pub(crate) body_bytes: u64,
     pub(crate) body_bytes_then: u64,
     pub(crate) exchange: Option<u32>,
+    /// One that is complete but for what is still to be sent of it.
+    pub(crate) leaving: Option<u32>,
 
     pub(crate) output: Vec<u8>,
     pub(crate) output_at: usize,
@@ -180,6 +182,7 @@ impl Connection {
             body_bytes: 0,
             body_bytes_then: 0,
             exchange: None,
+            leaving: None,
             output: Vec::new(),
             output_at: 0,
             file: None,
@@ -220,6 +223,12 @@ impl Connection {
     /// Bytes that wait for the client.
     pub(crate) fn pending_bytes(&self) -> usize {
         self.output.len() - self.output_at
+    }
+
+    /// What is left to be sent, as well as it is known (of what is encrypted, with the encryption's own).
+    pub(crate) fn unsent_bytes(&self) -> u64 {
+        let kept = self.stream.as_ref().map_or(0, |s| s.kept_bytes());
+        (self.pending_bytes() + kept) as u64 + self.file.as_ref().map_or(0, |f| f.left)
     }
 
     pub(crate) fn has_output(&self) -> bool {

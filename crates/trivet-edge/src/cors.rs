@@ -5,6 +5,7 @@ use trivet_http::h1::Head;
 use crate::answer::{Own, field};
 use crate::config::Cors;
 use crate::edge::Edge;
+use crate::ending::Ending;
 use crate::pipeline::leave_body;
 use crate::route::Route;
 
@@ -39,7 +40,7 @@ pub(crate) fn step(edge: &mut Edge, key: u32, xkey: u32, buf: &[u8], head: &Head
         field(&mut fields, b"Access-Control-Max-Age", age.as_bytes());
     }
     leave_body(edge, key, head);
-    edge.net.answer_own(xkey, 204, Own { fields: &fields, ..Own::default() });
+    edge.net.answer_own(xkey, 204, Own { fields: &fields, ..Own::default() }, Ending::Done);
     true
 }
 

@@ -8,6 +8,7 @@ use trivet_http::{path, uri};
 use crate::address;
 use crate::answer::Own;
 use crate::edge::Edge;
+use crate::ending::Ending;
 use crate::pipeline::leave_body;
 use crate::route::{Found, Route};
 
@@ -30,16 +31,21 @@ impl Going<'_> {
     }
 }
 
+/// `secured`: a proxy that is trusted says that the client came by TLS.
 pub(crate) fn find<'a>(
     edge: &Edge,
     key: u32,
     buf: &'a [u8],
     head: &Head,
+    secured: bool,
     spelled: &'a mut String,
 ) -> Going<'a> {
     let mut going = Going { found: None, path: None, rest_at: 0, unclear: false };
     let Some(c) = edge.net.connections.get(key) else { return going };
-    let hosts = &edge.net.listeners[c.listener].hosts;
+    let mut hosts = &*edge.net.listeners[c.listener].hosts;
+    if secured {
+        hosts = hosts.when_secured();
+    }
     let host = || address::host_and_port(head.authority.of(buf)).0;
     let Some(site) = hosts.only().or_else(|| hosts.site(host())) else { return going };
     // What the client has shown, or was not asked for, was for the site that its connection asked for.
@@ -101,19 +107,19 @@ pub(crate) fn settle<'g>(
         Some(Found::Nothing(site)) => {
             x.about = Some(site.about.clone());
             leave_body(edge, key, head);
-            edge.net.answer_own(xkey, 404, Own::default());
+            edge.net.answer_own(xkey, 404, Own::default(), Ending::Done);
         }
         Some(Found::Methods(site, methods)) => {
             x.about = Some(site.about.clone());
             leave_body(edge, key, head);
             let allow = format!("Allow: {methods}\r\n");
-            edge.net.answer_own(xkey, 405, Own { fields: allow.as_bytes(), ..Own::default() });
+            edge.net.answer_own(xkey, 405, Own { fields: allow.as_bytes(), ..Own::default() }, Ending::Done);
         }
         None => {
             // No site has this name, and none is there for all others, or it asks clients for other certificates than
             // the site that this connection is for (RFC 9110 §15.5.20).
             leave_body(edge, key, head);
-            edge.net.answer_own(xkey, 421, Own::default());
+            edge.net.answer_own(xkey, 421, Own::default(), Ending::Refused);
         }
     }
     None

@@ -18,6 +18,7 @@ use crate::compress::Compressors;
 use crate::config::Config;
 use crate::configure::Logs;
 use crate::connection::Phase;
+use crate::ending::Ending;
 use crate::exchange::Place;
 use crate::log;
 use crate::net::Net;
@@ -51,7 +52,7 @@ pub(crate) struct Edge {
     pub(crate) tickets: Arc<Tickets>,
     /// As it was taken up last.
     pub(crate) config: Config,
-    control: Channel,
+    pub(crate) control: Channel,
     pub(crate) scratch: Vec<u8>,
     /// Files from workers whose frame has not come yet: worker, ticket, file.
     files: Vec<(Seat, u32, OwnedFd)>,
@@ -176,7 +177,7 @@ impl Edge {
     fn on_socket(&mut self, key: u32, flags: epoll::EventFlags) {
         use epoll::EventFlags as F;
         if flags.intersects(F::ERR | F::HUP) {
-            self.net.drop_connection(key);
+            self.net.drop_connection(key, Ending::ClientClosed);
             return;
         }
         let Some(c) = self.net.connections.get_mut(key) else { return };
@@ -195,7 +196,7 @@ impl Edge {
                     && let Some(x) = c.exchange.and_then(|x| self.net.exchanges.table.get(x))
                     && x.place == Place::Queued
                 {
-                    self.net.drop_connection(key);
+                    self.net.drop_connection(key, Ending::ClientClosed);
                     return;
                 }
             }
@@ -208,7 +209,7 @@ impl Edge {
         if !self.net.flush(key) {
             return false;
         }
-        if let Some(c) = self.net.connections.get(key) {
+        if let Some(c) = self.net.connections.get_mut(key) {
             if c.session.is_some() {
                 self.turn_if_wanted(key);
                 return self.net.connections.get(key).is_some();
@@ -217,6 +218,10 @@ impl Edge {
                 self.net.credits.push(xkey);
             }
             if c.phase == Phase::Flush && !c.has_output() {
+                if let Some(xkey) = c.leaving.take() {
+                    let listener = c.listener;
+                    self.net.left(xkey, listener, Ending::Done);
+                }
                 self.net.next_request(key);
             }
         }
@@ -494,7 +499,10 @@ impl Edge {
                     Kind::Head => net.on_head(xkey, header, payload)?,
                     Kind::Data => net.on_data(xkey, header, payload)?,
                     Kind::End => net.on_end(xkey)?,
-                    Kind::Abort => net.on_abort(xkey),
+                    Kind::Abort => {
+                        let short = header.flags & flag::SHORT != 0;
+                        net.on_abort(xkey, if short { Ending::CutShort } else { Ending::AppError });
+                    }
                     Kind::Informational => net.on_informational(xkey, payload)?,
                     Kind::File => {
                         let mut b = [0; 16];
@@ -624,7 +632,7 @@ impl Edge {
             let Some(x) = self.net.exchanges.table.get_mut(xkey) else { continue };
             x.place = Place::Here;
             let Some(key) = x.connection else {
-                self.net.free_exchange(xkey);
+                self.net.free_if_over(xkey);
                 continue;
             };
             if x.answered && x.squeeze.as_ref().is_some_and(|s| s.has_all()) {
@@ -653,11 +661,11 @@ impl Edge {
                 &[("worker", &id), ("pid", &pid), ("request_id", &id_text), ("request", &line)],
             );
             if x.head_sent {
-                self.net.on_abort(xkey);
+                self.net.on_abort(xkey, Ending::AppDied);
             } else {
                 // An upload that was only half read would be taken for the next request.
                 let close = self.net.connections.get(key).is_some_and(|c| !c.body.is_none());
-                self.net.answer_own(xkey, 502, Own { close, ..Own::default() });
+                self.net.answer_own(xkey, 502, Own { close, ..Own::default() }, Ending::AppDied);
             }
         }
     }
@@ -679,15 +687,15 @@ impl Edge {
             let Some(x) = self.net.exchanges.table.get_mut(xkey) else { continue };
             x.place = Place::Here;
             if x.connection.is_none() {
-                self.net.free_exchange(xkey);
+                self.net.free_if_over(xkey);
             } else if x.answered && x.squeeze.as_ref().is_some_and(|s| s.has_all()) {
                 // The rest of it needs no worker.
             } else if lost == Lost::Unstarted && !x.head_sent {
                 self.pools.of(seat).requeue(xkey, turn, &mut self.net.exchanges);
             } else if x.head_sent {
-                self.net.on_abort(xkey);
+                self.net.on_abort(xkey, Ending::AppDied);
             } else {
-                self.net.answer_own(xkey, 502, Own { close: true, ..Own::default() });
+                self.net.answer_own(xkey, 502, Own { close: true, ..Own::default() }, Ending::AppDied);
             }
         }
     }
@@ -738,10 +746,10 @@ impl Edge {
                     self.tell(&FromEdge::Stuck { worker, request_id, request_line, seconds });
                 }
                 if head_sent {
-                    self.net.on_abort(xkey);
+                    self.net.on_abort(xkey, Ending::AppTimeout);
                 } else if let Some(key) = client {
                     let close = self.net.connections.get(key).is_some_and(|c| !c.body.is_none());
-                    self.net.answer_own(xkey, 504, Own { close, ..Own::default() });
+                    self.net.answer_own(xkey, 504, Own { close, ..Own::default() }, Ending::AppTimeout);
                 }
                 self.recall_all(seat);
                 self.tell_if_idle(seat);
@@ -757,12 +765,7 @@ impl Edge {
         self.forget_listeners();
         for app in 0..self.pools.list.len() {
             self.pools.list[app].pool.tick();
-            while let Some(xkey) = self.pools.list[app].pool.expired(self.net.now_ns) {
-                if let Some(x) = self.net.exchanges.table.get_mut(xkey) {
-                    x.place = Place::Here;
-                }
-                self.refuse_for_load(xkey);
-            }
+            self.refuse_expired(app);
             if self.pools.list[app].is_forgotten() {
                 for worker in std::mem::take(&mut self.pools.list[app].retiring) {
                     self.retire(worker);
@@ -791,8 +794,18 @@ impl Edge {
             && self.net.now_ms >= until
         {
             for key in self.net.connections.keys().collect::<Vec<_>>() {
-                self.net.drop_connection(key);
+                self.net.drop_connection(key, Ending::Shutdown);
             }
+        }
+    }
+
+    /// Those that have waited too long.
+    fn refuse_expired(&mut self, app: usize) {
+        while let Some(xkey) = self.pools.list[app].pool.expired(self.net.now_ns) {
+            if let Some(x) = self.net.exchanges.table.get_mut(xkey) {
+                x.place = Place::Here;
+            }
+            self.refuse_for_load(xkey);
         }
     }
 
@@ -839,6 +852,13 @@ impl Edge {
                 ToEdge::Gone { worker } => {
                     if let Some(seat) = self.seat_of(worker) {
                         self.lose_worker(seat);
+                    }
+                }
+                ToEdge::Hope { app, hope } => {
+                    if let Some(slot) = self.pools.list.iter().position(|p| p.id == app) {
+                        self.pools.list[slot].pool.set_may_wait(hope);
+                        self.pools.list[slot].is_new &= hope;
+                        self.refuse_expired(slot);
                     }
                 }
                 ToEdge::ReopenLogs => self.logs.reopen(fds.by_ref()),
@@ -922,6 +942,7 @@ impl Edge {
         let free: u32 = accepting().map(|w| u32::from(w.slots.saturating_sub(w.outstanding()))).sum();
         let queues: serde_json::Map<_, _> =
             pools().map(|p| (p.name.clone(), p.pool.queue_length().into())).collect();
+        let unused = &self.net.unused;
         json!({
             "slots": slots,
             "slots_free": free,
@@ -934,6 +955,9 @@ impl Edge {
             "queues": queues,
             "refused_for_load": self.refused_for_load,
             "retried": self.retried,
+            "connections_unused_closed": unused.closed,
+            "connections_unused_timed_out": unused.timed_out,
+            "connections_unused_refused": unused.refused,
             "buffered_bytes": self.net.buffered_bytes,
             "log_lines_lost": self.logs.lost(),
             "workers": workers,

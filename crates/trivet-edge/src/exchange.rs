@@ -6,6 +6,7 @@ use trivet_http::coding::Coding;
 use trivet_pool::{Key, Outgoing, Requests};
 use trivet_wire::frame::{self, HEADER_BYTES, REQUEST_META_BYTES};
 
+use crate::ending::Ending;
 use crate::pools::Seat;
 use crate::route::{About, Edit, Route};
 use crate::squeeze::Squeeze;
@@ -88,6 +89,9 @@ pub(crate) struct Exchange {
     /// Values of answer fields that the log's format names.
     pub(crate) logged_fields: Vec<Vec<u8>>,
     pub(crate) logged: bool,
+    pub(crate) ending: Ending,
+    /// Its connection has let go of it, and tells when what is left of the answer is sent.
+    pub(crate) leaving: bool,
 }
 
 impl Exchange {
@@ -125,6 +129,8 @@ impl Exchange {
             body_sent: 0,
             logged_fields: Vec::new(),
             logged: false,
+            ending: Ending::Done,
+            leaving: false,
         }
     }
 

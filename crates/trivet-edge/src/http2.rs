@@ -20,6 +20,7 @@ use http::Request;
 
 use crate::connection::Phase;
 use crate::edge::Edge;
+use crate::ending::Ending;
 use crate::log;
 use crate::net::{LINGER_MS, Net};
 
@@ -40,6 +41,9 @@ const STREAM_WINDOW_BYTES: u32 = 256 * 1024;
 /// The same for all bodies of a connection together, which is what they can take of our memory.
 const CONNECTION_WINDOW_BYTES: u32 = 1024 * 1024;
 const FRAME_BYTES_MAX: u32 = 16 * 1024;
+/// The machine takes heads of this many times our limit, so that it is we who refuse those above it: its own answer is
+/// in no log. What is larger still it refuses itself.
+const HEAD_SLACK: u32 = 2;
 /// Bytes of one answer that are handed to the machine before the socket has taken them, and of all answers of a
 /// connection together (one piece may be added).
 const STREAM_QUEUE_BYTES_MAX: usize = 64 * 1024;
@@ -91,6 +95,8 @@ pub(crate) struct Session {
     leaving: bool,
     /// A request has come.
     served: bool,
+    /// Why it ends, should it end now.
+    ending: Ending,
 }
 
 impl std::fmt::Debug for Session {
@@ -121,7 +127,7 @@ impl Session {
             .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
             .max_concurrent_streams(STREAMS_MAX)
             .max_frame_size(FRAME_BYTES_MAX)
-            .max_header_list_size(head_bytes_max)
+            .max_header_list_size(head_bytes_max.saturating_mul(HEAD_SLACK))
             .max_send_buffer_size(STREAM_QUEUE_BYTES_MAX)
             .max_pending_accept_reset_streams(UNSEEN_RESETS_MAX)
             .max_local_error_reset_streams(Some(ERRORS_MAX))
@@ -142,6 +148,7 @@ impl Session {
             parting: false,
             leaving: false,
             served: false,
+            ending: Ending::ClientClosed,
         }
     }
 
@@ -153,6 +160,7 @@ impl Session {
                 Poll::Pending => return true,
                 Poll::Ready(Ok(connection)) => self.machine = Machine::Open(Box::new(connection)),
                 Poll::Ready(Err(_)) => {
+                    self.ending = Ending::Refused;
                     self.machine = Machine::Over;
                     return false;
                 }
@@ -166,16 +174,29 @@ impl Session {
             match connection.poll_accept(&mut context) {
                 Poll::Pending => return true,
                 Poll::Ready(Some(Ok(arrival))) => arrivals.push(arrival),
-                Poll::Ready(Some(Err(_)) | None) => return false,
+                Poll::Ready(None) => return false,
+                Poll::Ready(Some(Err(e))) => {
+                    // By our own word, or by the client's, the reason is known already.
+                    if e.is_library() && self.ending == Ending::ClientClosed {
+                        self.ending = Ending::Refused;
+                    }
+                    return false;
+                }
             }
         }
     }
 
     /// Ends it with a word why. What waits in it is dropped.
-    fn give_up(&mut self, reason: Reason) {
+    fn give_up(&mut self, reason: Reason, ending: Ending) {
+        self.ending = ending;
         if let Machine::Open(connection) = &mut self.machine {
             connection.abrupt_shutdown(reason);
         }
+    }
+
+    /// Whether a request has come.
+    pub(crate) fn has_served(&self) -> bool {
+        self.served
     }
 
     /// Whether more bytes of the client are wanted.
@@ -250,9 +271,10 @@ impl Net {
         }
         let Some(session) = self.connections.get_mut(key).and_then(|c| c.session.take()) else { return };
         for stream in session.streams {
-            self.drop_connection(stream);
+            self.drop_connection(stream, session.ending);
         }
         if let Some(c) = self.connections.get_mut(key) {
+            c.served = session.served;
             c.close = true;
             // What still comes must not make a reset of the close, which could take the last word along.
             c.readable = true;
@@ -261,9 +283,9 @@ impl Net {
     }
 
     /// What is left of a session whose connection has gone.
-    pub(crate) fn drop_session(&mut self, session: Session) {
+    pub(crate) fn drop_session(&mut self, session: Session, ending: Ending) {
         for stream in session.streams {
-            self.drop_connection(stream);
+            self.drop_connection(stream, ending);
         }
     }
 
@@ -317,19 +339,19 @@ impl Edge {
             session.head_since_ms = None;
         }
         if !bearable {
-            self.dismiss(key, Reason::ENHANCE_YOUR_CALM, "a flood of frames");
+            self.dismiss(key, Reason::ENHANCE_YOUR_CALM, "a flood of frames", Ending::Refused);
             return;
         }
         self.turn(key);
     }
 
     /// Ends a session for what its client does.
-    fn dismiss(&mut self, key: u32, reason: Reason, why: &str) {
+    fn dismiss(&mut self, key: u32, reason: Reason, why: &str, ending: Ending) {
         if self.net.server.log_debug {
             log::debug("ended an HTTP/2 connection", &[("why", &why)]);
         }
         if let Some(session) = self.net.session(key) {
-            session.give_up(reason);
+            session.give_up(reason, ending);
         }
         self.turn(key);
     }
@@ -435,12 +457,12 @@ impl Edge {
         let Some(session) = self.net.session(key) else { return };
         match (&session.machine, session.head_since_ms) {
             // It never said a word of HTTP/2.
-            (Machine::Beginning(_), _) => self.net.drop_connection(key),
+            (Machine::Beginning(_), _) => self.net.drop_connection(key, Ending::HeadTimeout),
             (_, Some(since)) if since + head_ms <= now_ms => {
-                self.dismiss(key, Reason::ENHANCE_YOUR_CALM, "a head was slow");
+                self.dismiss(key, Reason::ENHANCE_YOUR_CALM, "a head was slow", Ending::HeadTimeout);
             }
             _ => {
-                session.give_up(Reason::NO_ERROR);
+                session.give_up(Reason::NO_ERROR, Ending::HeadTimeout);
                 self.turn(key);
             }
         }

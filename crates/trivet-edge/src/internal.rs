@@ -6,6 +6,7 @@ use trivet_http::path;
 use trivet_wire::frame::Response;
 
 use crate::answer::Own;
+use crate::ending::Ending;
 use crate::files::Lookup;
 use crate::log;
 use crate::net::Net;
@@ -75,7 +76,7 @@ impl Net {
                 let wishes = static_files::wishes(fields, is_head);
                 static_files::answer(self, xkey, &wishes, slot, &plain, &coded);
             }
-            _ => self.answer_own(xkey, 404, Own::default()),
+            _ => self.answer_own(xkey, 404, Own::default(), Ending::AppError),
         }
         // What the app still has to say, nobody hears.
         if !end && let Some(seat) = seat {

@@ -14,9 +14,11 @@ use crate::answer::Own;
 use crate::compress::Compressors;
 use crate::config::Server;
 use crate::connection::{AddressText, Connection, FileOut, Phase};
+use crate::ending::{Ending, Unused};
 use crate::exchange::{Exchange, Exchanges, Place};
 use crate::files::Files;
 use crate::http2;
+use crate::log;
 use crate::pools::Seat;
 use crate::request_id::RequestIds;
 use crate::route::Hosts;
@@ -106,6 +108,7 @@ pub(crate) struct Net {
     pub(crate) awaited: bool,
     pub(crate) warned_of_forwarding: bool,
     pub(crate) requests: u64,
+    pub(crate) unused: Unused,
 }
 
 impl Net {
@@ -147,6 +150,7 @@ impl Net {
             draining: false,
             warned_of_forwarding: false,
             requests: 0,
+            unused: Unused::default(),
         };
         net.read_clocks();
         net
@@ -186,54 +190,73 @@ impl Net {
         let data = epoll::EventData::new_u64(connection_token(key, generation));
         let Some(socket) = &c.socket else { return };
         if epoll::add(&self.epoll, socket, data, flags).is_err() {
-            self.drop_connection(key);
+            self.drop_connection(key, Ending::ServerError);
         }
     }
 
     /// Closes the connection at once. Its exchange, if any, loses its client.
-    pub(crate) fn drop_connection(&mut self, key: u32) {
+    pub(crate) fn drop_connection(&mut self, key: u32, ending: Ending) {
         let Some(mut c) = self.connections.remove(key) else { return };
         self.buffered_bytes -= c.pending_bytes();
+        if c.exchange.is_none() && c.leaving.is_none() && c.stream.is_none() && !c.served {
+            self.count_unused(&c, ending);
+        }
+        // It was handed to the connection, which has not sent so much of it.
+        if let Some(x) = c.leaving.or(c.exchange).and_then(|xkey| self.exchanges.table.get_mut(xkey)) {
+            x.body_sent = x.body_sent.saturating_sub(c.unsent_bytes());
+        }
+        if let Some(xkey) = c.leaving {
+            self.left(xkey, c.listener, ending);
+        }
         if let Some(stream) = c.stream.take() {
             self.drop_stream(key, stream);
         }
         if let Some(session) = c.session.take() {
-            self.drop_session(*session);
+            self.drop_session(*session, ending);
         }
         // In mid-answer nobody shall take the end for the end of the answer.
         if c.exchange.is_none() {
             last_word(&mut c);
         }
         if let Some(x) = c.exchange {
-            self.abandon(x);
+            self.abandon(x, c.listener, ending);
         }
     }
 
     /// The exchange's client has gone: nobody waits for its answer.
-    pub(crate) fn abandon(&mut self, xkey: u32) {
+    fn abandon(&mut self, xkey: u32, listener: usize, ending: Ending) {
         let Some(x) = self.exchanges.table.get_mut(xkey) else { return };
         if x.connection.take().is_none() {
             return;
         }
-        match x.place {
-            Place::Here => {
-                self.log_exchange(xkey, 499);
-                self.free_exchange(xkey);
-            }
-            Place::Queued => {
-                self.log_exchange(xkey, 499);
-                self.forgotten.push(xkey);
-            }
+        let place = x.place;
+        let app = x.app;
+        self.log_exchange(xkey, 499, ending, Some(listener));
+        match place {
+            Place::Here => self.free_exchange(xkey),
+            Place::Queued => self.forgotten.push(xkey),
             Place::Sent(worker, ticket, generation) => {
-                let seat = Seat::new(x.app, worker);
-                self.log_exchange(xkey, 499);
-                self.cancels.push((seat, ticket, generation));
+                self.cancels.push((Seat::new(app, worker), ticket, generation));
             }
         }
     }
 
-    /// Writes the access log's line. `status`: where no head was sent.
-    pub(crate) fn log_exchange(&mut self, xkey: u32, status: u16) {
+    /// Connections without any request are in no access log.
+    fn count_unused(&mut self, c: &Connection, ending: Ending) {
+        if c.session.as_ref().is_some_and(|s| s.has_served()) {
+            return;
+        }
+        if let Some(how) = self.unused.count(ending)
+            && self.server.log_debug
+        {
+            let peer = String::from_utf8_lossy(c.ip_text.as_bytes());
+            log::debug("a connection ended without a request", &[("how", &how), ("peer", &peer)]);
+        }
+    }
+
+    /// Writes the access log's line. `status`: where no head was sent. `ending`: where nothing went wrong before.
+    /// `listener`: the connection's.
+    pub(crate) fn log_exchange(&mut self, xkey: u32, status: u16, ending: Ending, listener: Option<usize>) {
         let Some(x) = self.exchanges.table.get_mut(xkey) else { return };
         if std::mem::replace(&mut x.logged, true) {
             return;
@@ -241,17 +264,25 @@ impl Net {
         if x.status == 0 {
             x.status = status;
         }
+        if x.ending == Ending::Done {
+            x.ending = ending;
+        }
         // What was refused before anybody knew whose it was belongs to the site of all other hosts.
-        let all_others = || {
-            let c = self.connections.get(x.connection?)?;
-            Some(&self.listeners[c.listener].hosts.all_others()?.about)
-        };
+        let all_others = || Some(&self.listeners[listener?].hosts.all_others()?.about);
         let Some(about) = x.about().or_else(all_others) else { return };
         if let Some(log) = &about.log
             && about.logs(x.status)
             && !x.route.as_ref().is_some_and(|r| r.quiet)
         {
             log.borrow_mut().record(x, self.now_ns, self.seconds);
+        }
+    }
+
+    /// Forgets the exchange if neither its worker nor its client's connection needs it any more.
+    pub(crate) fn free_if_over(&mut self, xkey: u32) {
+        let over = |x: &Exchange| x.connection.is_none() && !x.leaving && x.place == Place::Here;
+        if self.exchanges.table.get(xkey).is_some_and(over) {
+            self.free_exchange(xkey);
         }
     }
 
@@ -276,14 +307,14 @@ impl Net {
         let Some(x) = self.exchanges.table.get_mut(xkey) else { return };
         x.place = Place::Here;
         if x.connection.is_none() {
-            self.free_exchange(xkey);
+            self.free_if_over(xkey);
         } else if x.answered && x.squeeze.as_ref().is_some_and(|s| s.has_all()) {
             // The rest of it needs no worker.
         } else if x.head_sent {
-            self.on_abort(xkey);
+            self.on_abort(xkey, Ending::AppError);
         } else {
             // Done without an answer: whatever that was, the client must not wait for it.
-            self.answer_own(xkey, 500, Own { close: true, ..Own::default() });
+            self.answer_own(xkey, 500, Own { close: true, ..Own::default() }, Ending::AppError);
         }
     }
 
@@ -328,7 +359,7 @@ impl Net {
             Ok(n) => n,
             Err(Errno::AGAIN | Errno::INTR) => 0,
             Err(_) => {
-                self.drop_connection(key);
+                self.drop_connection(key, Ending::ClientClosed);
                 return false;
             }
         };
@@ -410,7 +441,7 @@ impl Net {
                     Err(Errno::INTR) => {}
                     Err(Errno::AGAIN) => return self.wait_writable(key),
                     Err(_) => {
-                        self.drop_connection(key);
+                        self.drop_connection(key, Ending::ClientClosed);
                         return false;
                     }
                 }
@@ -449,7 +480,7 @@ impl Net {
                     }
                     Err(Errno::INTR) => {}
                     Ok(_) | Err(_) => {
-                        self.cut(key, true);
+                        self.cut(key, Ending::CutShort);
                         return false;
                     }
                 }
@@ -460,7 +491,7 @@ impl Net {
                 Ok(0) => {
                     // The file is shorter than it was: never pad, never pretend (where the end of the connection
                     // is the end of the body, only a reset tells).
-                    self.cut(key, true);
+                    self.cut(key, Ending::CutShort);
                     return false;
                 }
                 Ok(n) => {
@@ -472,7 +503,7 @@ impl Net {
                 Err(Errno::INTR) => {}
                 Err(Errno::AGAIN) => return self.wait_writable(key),
                 Err(_) => {
-                    self.drop_connection(key);
+                    self.drop_connection(key, Ending::ClientClosed);
                     return false;
                 }
             }
@@ -520,12 +551,12 @@ impl Net {
         if c.close {
             // Else the answer could be lost to a reset.
             if c.close_is_plain() {
-                self.drop_connection(key);
+                self.drop_connection(key, Ending::Done);
                 return;
             }
             let write = rustix::net::Shutdown::Write;
             if c.socket.as_ref().is_none_or(|socket| rustix::net::shutdown(socket, write).is_err()) {
-                self.drop_connection(key);
+                self.drop_connection(key, Ending::Done);
                 return;
             }
             c.phase = Phase::Linger;
@@ -544,11 +575,10 @@ impl Net {
         }
         if c.tls.is_some() && c.peer_closed && c.input.is_empty() {
             // The client's word that nothing follows came with its last request.
-            self.drop_connection(key);
+            self.drop_connection(key, Ending::Done);
             return;
         }
         c.phase = Phase::Head;
-        c.served = true;
         let idle = now_ms + if draining { keep_alive_ms.min(LINGER_MS) } else { keep_alive_ms };
         c.deadline_ms = idle;
         if !c.input.is_empty() || c.readable {
@@ -562,16 +592,15 @@ impl Net {
         let xkey = self.exchanges.table.insert(Exchange::new(frame, key, self.now_ns));
         if let Some(c) = self.connections.get_mut(key) {
             c.exchange = Some(xkey);
+            c.served = true;
         }
         self.requests += 1;
         xkey
     }
 
     /// Cuts the connection so that nobody takes what was sent for the whole.
-    pub(crate) fn cut(&mut self, key: u32, reset: bool) {
-        if let Some(c) = self.connections.get_mut(key)
-            && reset
-        {
+    pub(crate) fn cut(&mut self, key: u32, ending: Ending) {
+        if let Some(c) = self.connections.get_mut(key) {
             c.tls = None;
             match &c.socket {
                 Some(socket) => {
@@ -581,7 +610,7 @@ impl Net {
                 None => self.reset_stream(key),
             }
         }
-        self.drop_connection(key);
+        self.drop_connection(key, ending);
     }
 }
 

@@ -13,6 +13,7 @@ use crate::connection::{AddressText, BodyRest, Connection, Phase};
 use crate::cors;
 use crate::destination::{self, Going};
 use crate::edge::Edge;
+use crate::ending::Ending;
 use crate::log;
 use crate::pools::AppPool;
 use crate::route::{Act, Route, ToApp};
@@ -42,8 +43,8 @@ fn take(edge: &mut Edge, key: u32, buf: &[u8], head: &Head) -> Result<usize, (u1
     texts(edge, head)?;
     let seen = client(edge, key, buf, head);
     let mut spelled = String::new();
-    let going = destination::find(edge, key, buf, head, &mut spelled);
-    frame(edge, key, xkey, buf, head, &seen, &going);
+    let going = destination::find(edge, key, buf, head, seen.forwarded.https == Some(true), &mut spelled);
+    frame(edge, key, xkey, buf, head, &seen, &going)?;
     scheme(edge, key, head, &seen)?;
     nul(head.target.of(buf))?;
     let route = match destination::settle(edge, key, xkey, head, &going) {
@@ -88,7 +89,7 @@ fn perform(edge: &mut Edge, r: Request<'_>, action: &Act) -> Result<usize, (u16,
             leave_body(edge, r.key, r.head);
             let page = (!page.media.is_empty()).then_some(page);
             let own = Own { page, retry_after: *retry_after, ..Own::default() };
-            edge.net.answer_own(r.xkey, *status, own);
+            edge.net.answer_own(r.xkey, *status, own, Ending::Done);
         }
         Act::Health => health(edge, &r),
     }
@@ -178,7 +179,7 @@ fn health(edge: &mut Edge, r: &Request<'_>) {
     let well = !edge.net.draining && edge.pools.list.iter().all(AppPool::serves);
     let (status, body) = if well { (200, "ok\n") } else { (503, "unavailable\n") };
     leave_body(edge, r.key, r.head);
-    edge.net.answer_own(r.xkey, status, Own { body: Some(body), ..Own::default() });
+    edge.net.answer_own(r.xkey, status, Own { body: Some(body), ..Own::default() }, Ending::Done);
 }
 
 fn redirect(edge: &mut Edge, r: &Request<'_>, to: &Template, status: u16) {
@@ -186,7 +187,7 @@ fn redirect(edge: &mut Edge, r: &Request<'_>, to: &Template, status: u16) {
     let (host, _) = address::host_and_port(r.head.authority.of(r.buf));
     if host.is_empty() && to.has(Place::Host) {
         // HTTP/1.0 without a name: there is nowhere to send it.
-        edge.net.answer_own(r.xkey, 400, Own { close: true, ..Own::default() });
+        edge.net.answer_own(r.xkey, 400, Own { close: true, ..Own::default() }, Ending::Refused);
         return;
     }
     let mut fields = b"Location: ".to_vec();
@@ -194,7 +195,7 @@ fn redirect(edge: &mut Edge, r: &Request<'_>, to: &Template, status: u16) {
     let raw_path = values.raw_path.filter(|_| !to.needs_canonical());
     to.fill(&Values { raw_path, ..values }, &mut fields);
     fields.extend_from_slice(b"\r\n");
-    edge.net.answer_own(r.xkey, status, Own { fields: &fields, ..Own::default() });
+    edge.net.answer_own(r.xkey, status, Own { fields: &fields, ..Own::default() }, Ending::Done);
 }
 
 /// What a request has for templates.
@@ -223,10 +224,10 @@ fn frame(
     head: &Head,
     seen: &Client<'_>,
     going: &Going<'_>,
-) {
+) -> Result<(), (u16, &'static str)> {
     let net = &mut edge.net;
-    let Some(c) = net.connections.get(key) else { return };
-    let Some(x) = net.exchanges.table.get_mut(xkey) else { return };
+    let Some(c) = net.connections.get(key) else { return Ok(()) };
+    let Some(x) = net.exchanges.table.get_mut(xkey) else { return Ok(()) };
     let made;
     let id: &[u8] = match head.fields.iter().find(|f| f.known == Name::XRequestId) {
         Some(f) if seen.trusted && request_id::acceptable(f.value.of(buf)) => f.value.of(buf),
@@ -277,6 +278,7 @@ fn frame(
         _ => (head.path_and_query.of(buf), head.target.of(buf)),
     };
     let edited;
+    let mut done = Ok(());
     // What was decided by the canonical path shall not be undone by another reader's idea of the dots in it.
     let dotted = going.path.is_some() && path::is_dotted(uri::split_query(target).0);
     if let (Some(to), Some(path)) = (to_app, going.path)
@@ -305,6 +307,9 @@ fn frame(
                     raw_target = target;
                 }
                 target = &edited;
+            } else {
+                // The frame has no place for it, and the app shall not see another. The log does.
+                done = Err((414, "limit.rewritten"));
             }
         }
     }
@@ -378,6 +383,7 @@ fn frame(
     x.idempotent = matches!(method, b"GET" | b"HEAD" | b"PUT" | b"DELETE" | b"OPTIONS");
     x.method_bytes = method.len() as u16;
     x.id_bytes = id.len() as u16;
+    done
 }
 
 /// To the app, once its body is there (or at once, if bodies are streamed). `rest` is what came behind the head;
@@ -440,7 +446,8 @@ fn app(edge: &mut Edge, r: &Request<'_>, to: &ToApp) -> Result<usize, (u16, &'st
                     "cannot make a file for a request body",
                     &[("folder", &net.server.spool_dir), ("error", &e)],
                 );
-                net.answer_own(xkey, 503, Own { retry_after: Some(5), close: true, ..Own::default() });
+                let own = Own { retry_after: Some(5), close: true, ..Own::default() };
+                net.answer_own(xkey, 503, own, Ending::ServerError);
                 return Ok(0);
             }
         }

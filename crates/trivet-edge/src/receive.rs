@@ -9,6 +9,7 @@ use trivet_wire::frame::{FRAME_BYTES_MAX, HEADER_BYTES, INLINE_BODY_BYTES_MAX, K
 use crate::answer::Own;
 use crate::connection::{BodyRest, Phase};
 use crate::edge::Edge;
+use crate::ending::Ending;
 use crate::exchange::Place;
 use crate::http2::PREFACE;
 use crate::log;
@@ -25,6 +26,8 @@ pub(crate) const DRAIN_BYTES_MAX: u64 = 1024 * 1024;
 const TURN_BYTES_MAX: usize = 1024 * 1024;
 /// What goes with the request itself of a body that is streamed: at most what one read brought.
 const BEGINNING_BYTES_MAX: usize = 128 * 1024;
+/// When clients of an app of which no worker starts may ask again, in seconds.
+const UNLOADED_RETRY_S: u32 = 5;
 /// A streamed body goes to the worker in frames of at most this.
 const STREAM_FRAME_BYTES: usize = 64 * 1024;
 
@@ -82,7 +85,7 @@ impl Edge {
                 Err(Errno::AGAIN) => c.readable = false,
                 Err(Errno::INTR) => {}
                 Err(_) => {
-                    self.net.drop_connection(key);
+                    self.net.drop_connection(key, Ending::ClientClosed);
                     break;
                 }
             }
@@ -153,7 +156,7 @@ impl Edge {
                         log::debug("a TLS connection failed", &[("error", &e)]);
                     }
                 }
-                self.net.drop_connection(key);
+                self.net.drop_connection(key, Ending::Refused);
             }
         }
         self.net.plain = plain;
@@ -299,7 +302,7 @@ impl Edge {
                     c.body = BodyRest::None;
                 }
                 if self.net.connections.get(key).is_some_and(|c| c.phase == Phase::Drain) {
-                    self.net.drop_connection(key);
+                    self.net.drop_connection(key, Ending::Refused);
                 } else {
                     self.net.refuse(key, reject.status, reject.reason);
                 }
@@ -329,7 +332,8 @@ impl Edge {
         if let Err(e) = self.keep_body(xkey, data, total - data.len() as u64) {
             let folder = &self.net.server.spool_dir;
             log::error("cannot write a request body", &[("folder", folder), ("error", &e)]);
-            self.net.answer_own(xkey, 503, Own { retry_after: Some(5), close: true, ..Own::default() });
+            let own = Own { retry_after: Some(5), close: true, ..Own::default() };
+            self.net.answer_own(xkey, 503, own, Ending::ServerError);
             return buf.len();
         }
         if end {
@@ -453,7 +457,7 @@ impl Edge {
         let (used, data, end) = match self.body_piece(key, &buf[..room]) {
             Ok(piece) => piece,
             Err(reject) => {
-                self.break_body(key, reject.status);
+                self.break_body(key, reject.status, Ending::Refused);
                 return buf.len();
             }
         };
@@ -472,7 +476,7 @@ impl Edge {
         }
         let max = self.body_bytes_max(xkey);
         if max > 0 && total > max {
-            self.break_body(key, 413);
+            self.break_body(key, 413, Ending::Limit);
             return buf.len();
         }
         // While the app has asked for more than has come, it may well be waiting for the client: not its time.
@@ -487,7 +491,7 @@ impl Edge {
         if let Some(w) = self.pools.worker(seat) {
             let flags = if end { flag::END } else { 0 };
             if !w.tell(Kind::Body, flags, ticket, generation, 0, data).unwrap_or(false) {
-                self.break_body(key, 502);
+                self.break_body(key, 502, Ending::AppDied);
                 return buf.len();
             }
             w.sign(ticket, since);
@@ -497,7 +501,7 @@ impl Edge {
 
     /// The client's body is broken, too slow or too long in mid-stream: the app gets an error, the client `status`
     /// if nothing was sent yet, and no second chance.
-    fn break_body(&mut self, key: u32, status: u16) {
+    fn break_body(&mut self, key: u32, status: u16, ending: Ending) {
         let Some(c) = self.net.connections.get_mut(key) else { return };
         c.body = BodyRest::None;
         c.close = true;
@@ -510,9 +514,9 @@ impl Edge {
             let _ = w.insist(Kind::Body, flag::ABORTED, ticket, generation);
         }
         if x.head_sent {
-            self.net.on_abort(xkey);
+            self.net.on_abort(xkey, ending);
         } else {
-            self.net.answer_own(xkey, status, Own { close: true, ..Own::default() });
+            self.net.answer_own(xkey, status, Own { close: true, ..Own::default() }, ending);
         }
     }
 
@@ -521,11 +525,11 @@ impl Edge {
         let Some(c) = self.net.connections.get_mut(key) else { return };
         match c.phase {
             Phase::Head | Phase::Body | Phase::Drain | Phase::Linger | Phase::Frames => {
-                self.net.drop_connection(key);
+                self.net.drop_connection(key, Ending::ClientClosed);
             }
             Phase::App if !c.body.is_none() => {
-                self.break_body(key, 400);
-                self.net.drop_connection(key);
+                self.break_body(key, 400, Ending::ClientClosed);
+                self.net.drop_connection(key, Ending::ClientClosed);
             }
             Phase::App | Phase::Flush => {}
         }
@@ -544,7 +548,7 @@ impl Edge {
                 self.net.register(key);
                 // Who has gone already is not waited for.
                 if self.net.connections.get(key).is_some_and(|c| c.peer_closed) {
-                    self.net.drop_connection(key);
+                    self.net.drop_connection(key, Ending::ClientClosed);
                 }
             }
             Submitted::Refused => self.refuse_for_load(xkey),
@@ -552,8 +556,13 @@ impl Edge {
     }
 
     pub(crate) fn refuse_for_load(&mut self, xkey: u32) {
-        self.refused_for_load += 1;
-        self.net.answer_own(xkey, 503, Own { retry_after: Some(1), ..Own::default() });
+        let app = self.net.exchanges.table.get(xkey).map(|x| usize::from(x.app));
+        let waits = app.and_then(|app| self.pools.list.get(app)).is_none_or(|p| p.pool.may_wait());
+        self.refused_for_load += u64::from(waits);
+        let (retry_after, ending) =
+            if waits { (1, Ending::Overload) } else { (UNLOADED_RETRY_S, Ending::AppDown) };
+        let own = Own { retry_after: Some(retry_after), ..Own::default() };
+        self.net.answer_own(xkey, 503, own, ending);
     }
 
     /// A deadline has passed.
@@ -562,13 +571,15 @@ impl Edge {
         if c.has_output() {
             // What is sent at the end of this very turn is not late.
             if c.blocked {
-                self.net.drop_connection(key);
+                self.net.drop_connection(key, Ending::SendTimeout);
             }
             return;
         }
         match c.phase {
-            Phase::Head if c.resume == 0 && c.input.is_empty() => self.net.drop_connection(key),
-            Phase::Head => self.net.refuse(key, 408, "head.slow"),
+            Phase::Head if c.resume == 0 && c.input.is_empty() => {
+                self.net.drop_connection(key, Ending::HeadTimeout);
+            }
+            Phase::Head => self.net.refuse_as(key, 408, "head.slow", Ending::HeadTimeout),
             // It is the app that does not read on: the client is not to blame.
             Phase::App
                 if c.exchange.and_then(|x| self.net.exchanges.table.get(x)).is_none_or(|x| x.wanted == 0) =>
@@ -581,12 +592,14 @@ impl Edge {
                     let deadline = self.net.now_ms + BODY_WINDOW_MS;
                     self.net.set_deadline(key, deadline);
                 } else if c.phase == Phase::Body {
-                    self.net.refuse(key, 408, "body.slow");
+                    self.net.refuse_as(key, 408, "body.slow", Ending::BodyTimeout);
                 } else {
-                    self.break_body(key, 408);
+                    self.break_body(key, 408, Ending::BodyTimeout);
                 }
             }
-            Phase::Drain | Phase::Linger | Phase::Flush => self.net.drop_connection(key),
+            Phase::Drain | Phase::Linger | Phase::Flush => {
+                self.net.drop_connection(key, Ending::SendTimeout);
+            }
             Phase::Frames => self.expire_session(key),
             Phase::Body | Phase::App => {}
         }

@@ -24,6 +24,8 @@ pub(crate) struct Hosts {
     /// `.example.org` for `*.example.org`; the longest first.
     wild: Vec<(Box<[u8]>, Rc<Site>)>,
     default: Option<Rc<Site>>,
+    /// For requests that came by TLS to a proxy before us, where that makes a difference.
+    secured: Option<Box<Self>>,
 }
 
 #[derive(Debug)]
@@ -235,6 +237,15 @@ impl Hosts {
             }
         }
         self.wild.sort_by_key(|(suffix, _)| std::cmp::Reverse(suffix.len()));
+    }
+
+    /// Others for requests that came by TLS to a proxy before us.
+    pub(crate) fn set_secured(&mut self, hosts: Self) {
+        self.secured = Some(Box::new(hosts));
+    }
+
+    pub(crate) fn when_secured(&self) -> &Self {
+        self.secured.as_deref().unwrap_or(self)
     }
 
     /// The site, where no host has to be looked at for it.
@@ -551,6 +562,7 @@ mod tests {
             hosts: vec![],
             identity: None,
             client: None,
+            when_secured: None,
             routes,
             response_headers: config::Changes::default(),
             secure_headers: vec![],

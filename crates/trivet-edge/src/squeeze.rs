@@ -7,6 +7,7 @@ use trivet_http::{field, media};
 use trivet_wire::frame::{Response, UNKNOWN};
 
 use crate::compress::{Encoded, Encoder, Input, Owner};
+use crate::ending::Ending;
 use crate::exchange::Exchange;
 use crate::files::read_at;
 use crate::net::Net;
@@ -199,7 +200,7 @@ impl Net {
             if got < squeeze.waiting.len() {
                 // The file is shorter than it was: never pad, never pretend.
                 squeeze.waiting.clear();
-                return self.on_abort(xkey);
+                return self.on_abort(xkey, Ending::CutShort);
             }
             self.buffered_bytes += got;
             *offset += got as u64;
@@ -242,7 +243,7 @@ impl Net {
             self.compressors.ended();
         }
         let Some(key) = x.connection else { return };
-        let Ok(output) = output else { return self.on_abort(xkey) };
+        let Ok(output) = output else { return self.on_abort(xkey, Ending::ServerError) };
         if !last {
             if output.is_empty() || self.body_part(xkey, key, &output, false).is_some() {
                 self.credits.push(xkey);

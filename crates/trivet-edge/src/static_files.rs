@@ -20,7 +20,8 @@ use crate::compress::Owner;
 use crate::config::Page;
 use crate::connection::FileOut;
 use crate::edge::Edge;
-use crate::files::{Content, Listed, Lookup, Representation, read_at};
+use crate::ending::Ending;
+use crate::files::{Content, Listed, Lookup, Representation, SENDFILE_BYTES_MIN, read_at};
 use crate::log;
 use crate::net::Net;
 use crate::pipeline::{Request, leave_body};
@@ -43,7 +44,8 @@ pub(crate) fn step(edge: &mut Edge, r: &Request<'_>, files: &Static, path: &str)
             return false;
         }
         leave_body(edge, key, head);
-        edge.net.answer_own(xkey, 405, Own { fields: b"Allow: GET, HEAD\r\n", ..Own::default() });
+        let own = Own { fields: b"Allow: GET, HEAD\r\n", ..Own::default() };
+        edge.net.answer_own(xkey, 405, own, Ending::Done);
         return true;
     }
     let now_ms = edge.net.now_ms;
@@ -88,15 +90,16 @@ pub(crate) fn step(edge: &mut Edge, r: &Request<'_>, files: &Static, path: &str)
                 fields.extend_from_slice(query);
             }
             fields.extend_from_slice(b"\r\n");
-            edge.net.answer_own(xkey, 308, Own { fields: &fields, ..Own::default() });
+            edge.net.answer_own(xkey, 308, Own { fields: &fields, ..Own::default() }, Ending::Done);
         }
         Lookup::Folder if files.listing => list(edge, xkey, files, path),
-        Lookup::Folder | Lookup::Missing => edge.net.answer_own(xkey, 404, Own::default()),
+        Lookup::Folder | Lookup::Missing => edge.net.answer_own(xkey, 404, Own::default(), Ending::Done),
         Lookup::Failed(e) => {
             log::error("cannot open a static file", &[("error", &e)]);
             let wait = matches!(e, Errno::MFILE | Errno::NFILE | Errno::NOMEM | Errno::AGAIN).then_some(1);
             let status = if wait.is_some() { 503 } else { 500 };
-            edge.net.answer_own(xkey, status, Own { retry_after: wait, ..Own::default() });
+            let own = Own { retry_after: wait, ..Own::default() };
+            edge.net.answer_own(xkey, status, own, Ending::ServerError);
         }
     }
     true
@@ -124,7 +127,7 @@ fn list(edge: &mut Edge, xkey: Key, files: &Static, path: &str) {
     let now_ms = edge.net.now_ms;
     let below = path.strip_prefix(&*files.at).unwrap_or(path).trim_matches('/');
     let Ok(mut listed) = edge.net.files.read_folder(files.folder.slot, below, now_ms, LISTED_MAX) else {
-        return edge.net.answer_own(xkey, 404, Own::default());
+        return edge.net.answer_own(xkey, 404, Own::default(), Ending::Done);
     };
     listed.sort_by(|a, b| (!a.folder, &a.name).cmp(&(!b.folder, &b.name)));
     let page =
@@ -133,6 +136,7 @@ fn list(edge: &mut Edge, xkey: Key, files: &Static, path: &str) {
         xkey,
         200,
         Own { page: Some(&page), fields: b"Cache-Control: no-cache\r\n", ..Own::default() },
+        Ending::Done,
     );
 }
 
@@ -392,6 +396,7 @@ impl Net {
         further_fields(&mut out, x, given, c.is_secure());
         connection_field(&mut out, c.close, x.http_1_0);
         out.extend_from_slice(b"\r\n");
+        let plain = c.tls.is_none();
         let mut large = None;
         let body: &[u8] = if x.is_head {
             &[]
@@ -400,9 +405,12 @@ impl Net {
             match (part, &file.content) {
                 (Part::Nothing, _) => &[],
                 (Part::Several(_, body), _) => body,
-                (_, Content::Memory(bytes)) => &bytes[start as usize..(start + length) as usize],
+                (_, Content::Memory(bytes)) => {
+                    large = file.descriptor.as_ref().filter(|_| plain && length >= SENDFILE_BYTES_MIN);
+                    if large.is_some() { &[] } else { &bytes[start as usize..(start + length) as usize] }
+                }
                 (_, Content::File(fd)) => {
-                    large = Some(FileOut { file: fd.clone(), offset: start, left: length, after: b"" });
+                    large = Some(fd);
                     &[]
                 }
             }
@@ -414,7 +422,10 @@ impl Net {
             self.write(key, &[&out, body], false)
         };
         self.out = out;
-        let alive = alive && large.is_none_or(|large| self.write_file(key, large));
+        let alive = alive
+            && large.is_none_or(|fd| {
+                self.write_file(key, FileOut { file: fd.clone(), offset: start, left: length, after: b"" })
+            });
         if alive {
             self.complete(xkey);
         }

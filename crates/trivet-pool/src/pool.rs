@@ -305,7 +305,10 @@ pub struct Pool {
     /// In the order of arrival.
     queue: VecDeque<(Key, Turn)>,
     arrivals: u64,
+    /// In force; those that were given while requests may wait.
     limits: Limits,
+    limits_given: Limits,
+    may_wait: bool,
     times: ServiceTimes,
     transport: Transport,
     generation: u32,
@@ -322,6 +325,8 @@ impl Pool {
             queue: VecDeque::new(),
             arrivals: 0,
             limits,
+            limits_given: limits,
+            may_wait: true,
             times: ServiceTimes::default(),
             transport,
             generation,
@@ -329,12 +334,24 @@ impl Pool {
         }
     }
 
-    /// Takes a worker in. It gets requests once it says that slots are free. The index names it here.
     /// From now on.
     pub fn set_limits(&mut self, limits: Limits) {
-        self.limits = limits;
+        self.limits_given = limits;
+        self.limits = if self.may_wait { limits } else { Limits { queue_length_max: 0, queue_ns: 0 } };
     }
 
+    /// Whether there is anybody to wait for. If not, what finds no free slot is refused, and what waits already has
+    /// [`expired`](Self::expired).
+    pub fn set_may_wait(&mut self, may_wait: bool) {
+        self.may_wait = may_wait;
+        self.set_limits(self.limits_given);
+    }
+
+    pub fn may_wait(&self) -> bool {
+        self.may_wait
+    }
+
+    /// Takes a worker in. It gets requests once it says that slots are free. The index names it here.
     pub fn join(&mut self, id: u32, pid: u32, slots: u16, channel: Channel) -> std::io::Result<usize> {
         let tickets = slots.saturating_add(AHEAD_MAX);
         let link = Link::attach(&channel, self.transport, self.generation, tickets)?;

@@ -342,19 +342,7 @@ impl Simulation {
         self.woken = true;
         let burst = if self.random.one_in(40) { 120 } else { 1 + self.random.below(6) };
         for _ in 0..burst {
-            let key = self.book.new_request(&mut self.random);
-            self.starts.push(0);
-            let had_room = !self.pool.full();
-            let submitted = self.pool.submit(key, &mut self.book, self.now);
-            match submitted {
-                Submitted::Sent => {}
-                Submitted::Queued => {
-                    self.book.queued.insert(key);
-                }
-                Submitted::Refused => self.book.end(key, State::Refused),
-            }
-            assert_eq!(had_room, submitted != Submitted::Refused, "`full` says what `submit` does");
-            assert!(submitted != Submitted::Queued || self.pool.queue_length() <= QUEUE_LENGTH_MAX);
+            self.arrive();
         }
         if self.random.one_in(4) {
             self.leave();
@@ -364,6 +352,9 @@ impl Simulation {
             self.kill(victim);
             self.hire();
         }
+        if self.random.one_in(200) {
+            self.lose_hope();
+        }
         if self.random.one_in(100) {
             self.supplied.clear();
             let at = self.random.below(self.workers.len() as u64) as usize;
@@ -372,6 +363,49 @@ impl Simulation {
             self.pool.worker(index).unwrap().accepting = false;
             self.pool.recall_all(index, &mut self.book);
             self.hire();
+        }
+    }
+
+    fn arrive(&mut self) -> Submitted {
+        let key = self.book.new_request(&mut self.random);
+        self.starts.push(0);
+        let had_room = !self.pool.full();
+        let submitted = self.pool.submit(key, &mut self.book, self.now);
+        match submitted {
+            Submitted::Sent => {}
+            Submitted::Queued => {
+                self.book.queued.insert(key);
+            }
+            Submitted::Refused => self.book.end(key, State::Refused),
+        }
+        assert_eq!(had_room, submitted != Submitted::Refused, "`full` says what `submit` does");
+        assert!(submitted != Submitted::Queued || self.pool.queue_length() <= QUEUE_LENGTH_MAX);
+        submitted
+    }
+
+    /// All workers die and none starts, until one does.
+    fn lose_hope(&mut self) {
+        while !self.workers.is_empty() {
+            self.kill(0);
+        }
+        self.supplied.clear();
+        self.pool.set_may_wait(false);
+        self.expire();
+        assert_eq!((self.pool.queue_length(), self.book.queued.len()), (0, 0), "nobody waits for nothing");
+        for _ in 0..3 {
+            assert_eq!(self.arrive(), Submitted::Refused);
+        }
+        // Other bounds by a reload change nothing about it.
+        self.pool.set_limits(Limits { queue_length_max: QUEUE_LENGTH_MAX, queue_ns: QUEUE_NS });
+        assert_eq!(self.arrive(), Submitted::Refused);
+        self.pool.set_may_wait(true);
+        assert_eq!(self.arrive(), Submitted::Queued, "the worker that is coming takes it");
+        self.hire();
+    }
+
+    fn expire(&mut self) {
+        while let Some(key) = self.pool.expired(self.now) {
+            self.book.end(key, State::Expired);
         }
     }
 
@@ -505,9 +539,7 @@ impl Simulation {
         let mut failed = Vec::new();
         self.pool.flush(&mut failed);
         assert!(failed.is_empty());
-        while let Some(key) = self.pool.expired(self.now) {
-            self.book.end(key, State::Expired);
-        }
+        self.expire();
         for at in (0..self.workers.len()).rev() {
             let index = self.workers[at].index;
             let idle = self.pool.worker(index).is_some_and(|w| w.outstanding() == 0);

@@ -404,7 +404,7 @@ impl Call {
             self.send_head(py, end | done, &[]);
         }
         if short || self.failed {
-            self.abort(py);
+            self.abort(py, if short { flag::SHORT } else { 0 });
         } else if !self.ended {
             self.ended = true;
             self.done = nothing_to_close;
@@ -414,10 +414,10 @@ impl Call {
         Ok(complaint)
     }
 
-    fn abort(&mut self, py: Python<'_>) {
+    fn abort(&mut self, py: Python<'_>, flags: u8) {
         if !self.ended {
             self.ended = true;
-            self.transmit(py, self.frame(Kind::Abort, 0, 0, 0), &[]);
+            self.transmit(py, self.frame(Kind::Abort, flags, 0, 0), &[]);
         }
     }
 
@@ -427,7 +427,7 @@ impl Call {
             return;
         }
         if self.stage == Stage::Sent {
-            return self.abort(py);
+            return self.abort(py, 0);
         }
         self.head.clear();
         ResponseWriter::begin(&mut self.head, status, b"").finish(UNKNOWN);

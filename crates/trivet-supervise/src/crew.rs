@@ -94,6 +94,8 @@ pub(crate) struct Crew {
     pub(crate) failed: bool,
     /// Nothing can be done about that.
     pub(crate) gave_up: bool,
+    /// No worker is ready, and the last one that was started did not become it.
+    pub(crate) hopeless: bool,
     /// The last start failed: one at a time until one succeeds.
     cautious: bool,
     /// Nothing starts before a file changes or a reload is asked for.
@@ -134,6 +136,7 @@ impl Crew {
             succeeded: false,
             failed: false,
             gave_up: false,
+            hopeless: false,
             cautious: true,
             parked: false,
             reloading: false,
@@ -217,8 +220,20 @@ impl Crew {
             "worker is ready",
             vec![("worker", worker.to_string()), ("after_ms", (around.now - since).to_string())],
         );
+        if self.hopeless {
+            // Before the worker itself: from then on requests wait for it.
+            self.hope(true, around);
+            self.log(around, Level::Info, "the app is loaded; requests are served again", vec![]);
+        }
         if around.edge {
             around.actions.push(Action::Connect { worker });
+        }
+    }
+
+    fn hope(&mut self, hope: bool, around: &mut Around<'_>) {
+        self.hopeless = !hope;
+        if around.edge {
+            around.actions.push(Action::Hope { app: self.app, hope });
         }
     }
 
@@ -239,6 +254,23 @@ impl Crew {
     /// A worker of `w`'s kind did not become ready.
     fn start_failed(&mut self, w: Worker, app_at_fault: bool, why: Option<String>, around: &mut Around<'_>) {
         self.cautious = true;
+        let own_fault = app_at_fault || w.failures + 1 >= START_DEATHS_MAX;
+        self.try_again(w, app_at_fault, why, around);
+        let others = self.count(|o| matches!(o.state, State::Starting { .. } | State::Ready { .. }));
+        // Who develops repairs it within moments, and the page that was asked for comes by itself.
+        let tried_again = around.mood == Mood::Running && !self.gave_up && !self.parked;
+        if own_fault && tried_again && others == 0 && !self.hopeless {
+            self.hope(false, around);
+            self.log(
+                around,
+                Level::Error,
+                "no worker of the app starts; until one does, requests get 503",
+                vec![],
+            );
+        }
+    }
+
+    fn try_again(&mut self, w: Worker, app_at_fault: bool, why: Option<String>, around: &mut Around<'_>) {
         match around.mood {
             Mood::Running => {}
             Mood::Draining => return self.vacate(w, around),
@@ -430,6 +462,10 @@ impl Crew {
         }
         self.reload_pending = false;
         self.parked = false;
+        if self.hopeless {
+            // Somebody has done something about it: requests wait for what comes of it.
+            self.hope(true, around);
+        }
         self.vacancies.clear();
         self.epoch += 1;
         for worker in self.ids(|w| matches!(w.state, State::Starting { .. } | State::Waiting)) {
@@ -620,6 +656,9 @@ impl Crew {
 
     /// Makes channels to a new edge.
     pub(crate) fn connect_all(&mut self, around: &mut Around<'_>) {
+        if self.hopeless {
+            self.hope(false, around);
+        }
         for worker in self.ids(|w| matches!(w.state, State::Ready { .. })) {
             around.actions.push(Action::Connect { worker });
         }

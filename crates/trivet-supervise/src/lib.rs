@@ -2,6 +2,7 @@
 //!
 //! `machine` decides, `service` does. Only `process` calls the system without a safe wrapper.
 
+pub mod access_logs;
 mod crew;
 pub mod identity;
 mod link;

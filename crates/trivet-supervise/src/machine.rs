@@ -152,6 +152,11 @@ pub enum Action {
     Gone {
         worker: u32,
     },
+    /// To the edge: whether requests for this app may wait for a worker. While none starts they are refused.
+    Hope {
+        app: u32,
+        hope: bool,
+    },
     /// The worker shows the stacks of all its threads.
     Dump {
         worker: u32,

@@ -16,10 +16,11 @@ use trivet_wire::channel::Channel;
 use trivet_wire::control::{FromEdge, FromWorker, ToEdge, ToWorker, WorkerStart};
 
 use self::reload::{Pending, Trying, Waiting};
+use crate::access_logs::{AccessLogs, LogTarget, NotOpened};
 use crate::identity::{AuthorityFile, Identities, IdentityError, IdentityFiles, TicketKeys};
 use crate::link::Link;
 use crate::listen::{Bind, Listener};
-use crate::log::{Level, Log, append};
+use crate::log::{Level, Log};
 use crate::machine::{Action, Announce, App, EXIT_SOFTWARE, End, Event, Machine, Millis, Policy};
 use crate::notify::notify;
 use crate::pidfile::{PidFile, PidFileError};
@@ -31,12 +32,6 @@ use crate::status::{AppStatus, Ask, Control, EdgeStatus, Status, WorkerStatus};
 
 /// What a start that no process came of stands for.
 const SPAWN_FAILED: End = End::Exited(71);
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum LogTarget {
-    Stdout,
-    File(PathBuf),
-}
 
 #[derive(Debug)]
 pub struct EdgeSettings {
@@ -130,7 +125,9 @@ impl ServiceError {
     pub fn hint(&self) -> &'static str {
         match self {
             Self::PidFile(error) => error.hint(),
-            Self::AccessLog { .. } => "look at the folder given by `--access-logfile` and its permissions",
+            Self::AccessLog { .. } => {
+                "look at the file or address of the access log: its folder, permissions, or name"
+            }
             Self::Identity(IdentityError::Bad { .. }) => {
                 "the certificate file holds the server's certificate and those that lead to its issuer, the key file its key, both as PEM"
             }
@@ -183,7 +180,7 @@ struct Service {
     workers: BTreeMap<u32, WorkerChild>,
     /// Where the children's lines arrive when there is a log file.
     lines: Option<(std::fs::File, OwnedFd)>,
-    access_logs: Vec<OwnedFd>,
+    access_logs: AccessLogs,
     identities: Identities,
     tickets: TicketKeys,
     control: Option<Control>,
@@ -275,15 +272,8 @@ pub fn run(settings: Settings) -> Result<u8, ServiceError> {
     Ok(code)
 }
 
-fn open_access_logs(targets: &[LogTarget]) -> Result<Vec<OwnedFd>, ServiceError> {
-    let open = |target: &LogTarget| match target {
-        LogTarget::Stdout => Ok(io::stdout().as_fd().try_clone_to_owned()?),
-        LogTarget::File(path) => {
-            let failed = |source| ServiceError::AccessLog { path: path.clone(), source };
-            Ok(append(path).map_err(failed)?.into())
-        }
-    };
-    targets.iter().map(open).collect()
+fn open_access_logs(targets: &[LogTarget]) -> Result<AccessLogs, ServiceError> {
+    AccessLogs::open(targets).map_err(|(path, source): NotOpened| ServiceError::AccessLog { path, source })
 }
 
 impl Service {
@@ -307,6 +297,7 @@ impl Service {
             self.read_lines();
             self.read_control();
             self.look_at_identities(false);
+            self.look_at_logs();
             if self.events.is_empty() {
                 self.events.push_back(Event::Tick);
             }
@@ -319,7 +310,8 @@ impl Service {
         let identities = self.identities.next_check();
         let tickets = identities.map(|_| self.tickets.next_change());
         let deadlines = self.machine.deadline(at).into_iter().chain(control).chain(identities).chain(tickets);
-        let deadline = deadlines.min();
+        let logs = self.access_logs.deadline(trivet_wire::log::now_ms()).filter(|_| self.pending.is_none());
+        let deadline = deadlines.chain(logs).min();
         let timeout = deadline.map(|d| {
             // Rounded up: a tick just before the deadline would find nothing to do.
             let ms = d.saturating_sub(at) + 1;
@@ -426,6 +418,10 @@ impl Service {
                 }
                 FromEdge::Broken { worker, why } => Event::WorkerBroken { worker, why },
                 FromEdge::Drained => Event::EdgeDrained { generation },
+                FromEdge::LogGone => {
+                    self.access_logs.look_for_sockets();
+                    continue;
+                }
                 FromEdge::Status(report) => {
                     self.answer_status(report);
                     continue;
@@ -619,7 +615,7 @@ impl Service {
             return;
         }
         self.settings.log.reopen();
-        if self.settings.edge.logs.iter().any(|target| matches!(target, LogTarget::File(_))) {
+        if self.access_logs.can_change() {
             match open_access_logs(&self.settings.edge.logs) {
                 Ok(logs) => self.access_logs = logs,
                 Err(error) => {
@@ -628,12 +624,34 @@ impl Service {
                     return;
                 }
             }
-            let fds: io::Result<Vec<_>> = self.access_logs.iter().map(OwnedFd::try_clone).collect();
-            if let Ok(fds) = fds {
-                self.tell_edge(&ToEdge::ReopenLogs, fds);
-            }
+            self.pass_logs_on();
         }
         self.log(Level::Info, "logs are opened anew", &[]);
+    }
+
+    /// Has the edge write to the logs as they are now.
+    fn pass_logs_on(&mut self) {
+        match self.access_logs.descriptors() {
+            Ok(fds) => drop(self.tell_edge(&ToEdge::ReopenLogs, fds)),
+            Err(error) => {
+                self.log(Level::Error, "cannot pass the access logs on", &[("error", plain(&error))]);
+            }
+        }
+    }
+
+    /// Rotates what is due.
+    fn look_at_logs(&mut self) {
+        if self.pending.is_some() {
+            // Which logs there are is just being decided.
+            return;
+        }
+        let (changed, told) = self.access_logs.look(now(), trivet_wire::log::now_ms());
+        if changed {
+            self.pass_logs_on();
+        }
+        for told in told {
+            self.log(told.0, told.1, &told.2);
+        }
     }
 
     // --- what goes out ---
@@ -646,6 +664,7 @@ impl Service {
                 Action::ReloadFailed { app } => self.reload_failed(app),
                 Action::Connect { worker } => self.connect(worker),
                 Action::Retire { worker } => drop(self.tell_edge(&ToEdge::Retire { worker }, Vec::new())),
+                Action::Hope { app, hope } => drop(self.tell_edge(&ToEdge::Hope { app, hope }, Vec::new())),
                 Action::Gone { worker } => drop(self.tell_edge(&ToEdge::Gone { worker }, Vec::new())),
                 Action::Dump { worker } => {
                     if let Some(child) = self.workers.get(&worker) {
@@ -760,7 +779,7 @@ impl Service {
                     &ids,
                     self.identities.file(&self.tickets),
                     sockets,
-                    &self.access_logs,
+                    self.access_logs.descriptors()?,
                 )
             })
             .and_then(|fds| link.send(&ToEdge::Configure { revision: 0 }, fds));

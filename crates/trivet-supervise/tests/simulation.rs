@@ -66,6 +66,8 @@ struct World {
     announced: Vec<Announce>,
     logged: Vec<(Millis, Level, &'static str)>,
     starts: Vec<Millis>,
+    /// Apps whose requests the edge refuses at once.
+    hopeless: BTreeSet<u32>,
     /// So many have been ready at once, and must stay so where nothing dies.
     floor: usize,
 }
@@ -97,6 +99,7 @@ impl World {
             announced: Vec::new(),
             logged: Vec::new(),
             starts: Vec::new(),
+            hopeless: BTreeSet::new(),
             floor: 0,
         };
         world.perform(actions);
@@ -124,6 +127,8 @@ impl World {
                     assert!(self.edge.is_none(), "two edges at once");
                     self.edge = Some(generation);
                     self.edge_ready = false;
+                    // A new one knows of nothing.
+                    self.hopeless.clear();
                     if self.fault() {
                         let end = End::Killed(SIGKILL);
                         self.soon(5_000, Event::EdgeDied { generation, pid: 1, end });
@@ -147,6 +152,9 @@ impl World {
                 }
                 Action::Connect { worker } => {
                     let edge = self.edge.expect("a channel needs an edge");
+                    let view =
+                        self.machine.workers().find(|w| w.worker == worker).expect("the machine has it");
+                    assert!(!self.hopeless.contains(&view.app), "requests wait for a worker before it comes");
                     let worker = self.workers.get_mut(&worker).expect("a channel needs a living worker");
                     assert!(worker.ready && !worker.retired);
                     assert_ne!(worker.edge, edge, "two channels to one edge");
@@ -159,6 +167,11 @@ impl World {
                     }
                 }
                 Action::Gone { worker } => assert!(!self.workers.contains_key(&worker), "it is not gone"),
+                Action::Hope { app, hope } => {
+                    assert!(self.edge.is_some(), "nobody to be told");
+                    let changed = if hope { self.hopeless.remove(&app) } else { self.hopeless.insert(app) };
+                    assert!(changed, "the edge knows that already");
+                }
                 Action::Dump { worker } => assert!(self.workers.contains_key(&worker)),
                 Action::Quit { worker } => {
                     self.workers.get_mut(&worker).expect("it lives").retired = true;
@@ -213,6 +226,9 @@ impl World {
     }
 
     fn check(&mut self) {
+        for &app in &self.hopeless {
+            assert_eq!(self.ready_of(app), 0, "requests are refused although a worker is there");
+        }
         let active = self.machine.workers().filter(|w| matches!(w.state, "starting" | "ready")).count();
         // One more during a reload; and one by one when the target has just been lowered.
         assert!(active <= self.target() as usize + 2, "{active} for {}", self.target());
@@ -244,6 +260,7 @@ impl World {
             Event::EdgeDied { .. } => {
                 self.edge = None;
                 self.edge_ready = false;
+                self.hopeless.clear();
             }
             Event::WorkerReady { worker } => {
                 // A killed one may still have said it.
@@ -349,6 +366,7 @@ fn whatever_happens_the_wanted_workers_are_back_and_a_stop_ends() {
         world.deliver(Event::Reload);
         world.pass(300_000);
         assert_eq!(world.ready(), world.machine.target(APP) as usize, "workers are missing");
+        assert!(world.hopeless.is_empty(), "requests are still refused");
         assert!(world.edge_ready, "no edge");
         assert!(world.workers.values().filter(|w| !w.retired).all(|w| Some(w.edge) == world.edge));
         let epochs: BTreeSet<u32> = world.machine.workers().map(|w| w.epoch).collect();
@@ -424,6 +442,7 @@ fn with_reload_a_broken_app_waits_for_a_change() {
     let mut world = World::new(7, 2, true, Faults { percent: 0 }, true);
     world.pass(600_000);
     assert_eq!((world.exit, world.starts.len()), (None, 1), "it does not loop");
+    assert!(world.hopeless.is_empty(), "requests wait for who is about to change the file");
     world.app_is_broken = false;
     world.deliver(Event::Reload);
     world.pass(60_000);
@@ -574,12 +593,59 @@ fn an_app_that_cannot_be_loaded_keeps_no_other_from_serving_and_is_tried_again()
         world.broken.insert(2);
         world.apps.insert(2);
         world.deliver(Event::AddApp(apps[1].clone()));
+        assert!(world.hopeless.is_empty(), "requests wait for the first try");
         world.pass(60_000);
         assert_eq!((world.exit, world.ready_of(1), world.ready_of(2)), (None, 2, 0));
         assert!(world.announced.contains(&Announce::Serving));
+        assert_eq!(world.hopeless, BTreeSet::from([2]), "and for no other");
+        // The next edge is told as well.
+        let generation = world.edge.unwrap();
+        world.deliver(Event::EdgeDied { generation, pid: 1, end: End::Killed(SIGKILL) });
+        world.pass(1_000);
+        assert_eq!(world.hopeless, BTreeSet::from([2]));
+        // Who asks for another try waits for what comes of it.
+        world.deliver(Event::ReloadApp { app: 2 });
+        assert!(world.hopeless.is_empty());
+        world.pass(1_000);
+        assert_eq!(world.hopeless, BTreeSet::from([2]));
         world.broken.clear();
         world.pass(120_000);
         assert_eq!((world.ready_of(1), world.ready_of(2)), (2, 2));
+        assert!(world.hopeless.is_empty());
+    });
+}
+
+#[test]
+fn requests_are_refused_at_once_only_while_no_worker_of_the_app_starts() {
+    for_seeds(100, |seed| {
+        let mut world = World::new(seed, 2, false, NONE, false);
+        world.pass(30_000);
+        // The code is broken under running workers: those that are left serve.
+        world.app_is_broken = true;
+        let kill = |world: &mut World| {
+            let ready = world.workers.iter().find(|(_, w)| w.ready && !w.retired);
+            let worker = *ready.expect("one is ready").0;
+            world.deliver(Event::WorkerDied { worker, pid: 1, end: End::Killed(SIGKILL) });
+        };
+        kill(&mut world);
+        world.pass(10_000);
+        assert_eq!((world.ready(), world.hopeless.len()), (1, 0));
+        kill(&mut world);
+        assert!(world.hopeless.is_empty(), "its successor is starting");
+        world.pass(1_000);
+        assert_eq!(world.hopeless, BTreeSet::from([APP]), "and does not start");
+        world.app_is_broken = false;
+        world.pass(120_000);
+        assert_eq!((world.ready(), world.hopeless.len()), (2, 0));
+        let told = world.logged.iter().filter(|l| l.2.starts_with("no worker of the app starts")).count();
+        assert_eq!(told, 1, "told once, however often it is tried");
+        // A worker that dies while its code is good is replaced, and nobody is refused.
+        kill(&mut world);
+        kill(&mut world);
+        while world.ready() < 2 {
+            world.pass(10);
+            assert!(world.hopeless.is_empty());
+        }
     });
 }
 

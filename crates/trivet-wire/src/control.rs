@@ -21,6 +21,8 @@ pub enum ToEdge {
     Retire { worker: u32 },
     /// This worker is dead.
     Gone { worker: u32 },
+    /// Whether requests for this app may wait for a worker, as they may at first; else they are refused at once.
+    Hope { app: u32, hope: bool },
     /// Descriptors: the access logs, opened anew.
     ReopenLogs,
     /// Descriptor: a file with [`Secrets`], the certificates in the order of those before.
@@ -59,6 +61,8 @@ pub enum FromEdge {
         why: String,
     },
     Drained,
+    /// Nobody takes what is written to the socket of an access log: another one is wanted.
+    LogGone,
     Status(Value),
 }
 

@@ -65,6 +65,8 @@ pub mod flag {
     /// Request: one of a batch of short ones. The worker may begin it before it rings the edge's bell for the
     /// answer before; the edge never sleeps longer than a millisecond while such a request is out.
     pub const BATCH: u8 = 64;
+    /// Abort: the app has given less than it had announced.
+    pub const SHORT: u8 = 128;
 }
 
 /// Bits of [`RequestMeta::traits`].

@@ -6,7 +6,7 @@ mod document;
 mod explain;
 mod fields;
 mod hosts;
-mod keys;
+pub(crate) mod keys;
 mod listen;
 mod problem;
 #[cfg(test)]
@@ -25,10 +25,11 @@ mod tls;
 use std::path::{Path, PathBuf};
 
 use trivet_edge::config as edge;
+use trivet_supervise::access_logs::LogTarget;
 use trivet_supervise::listen::Bind;
-use trivet_supervise::service::LogTarget;
 
 pub(crate) use app::AppPart;
+pub(crate) use django::{DJANGO, static_root_of};
 pub(crate) use explain::{Question, explain};
 pub(crate) use problem::{Place, Problem, Severity};
 pub(crate) use server::ServerPart;

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::builder::{PathBufValueParser, TypedValueParser as _};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use trivet_edge::config::LogFormat;
 use trivet_supervise::listen::Bind;
@@ -283,7 +284,8 @@ pub(crate) struct Run {
     pub(crate) forwarded_allow_ips: Option<Trust>,
 
     /// Serves the files of a folder under a path, without the app: `/static=public` or `/static=/srv/shop/static`;
-    /// may be given several times. With `/` as the path the app gets what the folder does not have.
+    /// may be given several times. With `/` as the path the app gets what the folder does not have. `/static=django`
+    /// is the STATIC_ROOT of the app's settings (a folder of that name is `./django`).
     #[arg(long = "static", value_name = "/PATH=FOLDER", value_parser = values::static_folder, help_heading = "Static files")]
     pub(crate) static_folders: Vec<(String, PathBuf)>,
 
@@ -291,8 +293,9 @@ pub(crate) struct Run {
     #[arg(long, value_name = "PATH", value_parser = values::health_path, help_heading = "Limits")]
     pub(crate) health: Option<String>,
 
-    /// Writes a line for each request to this file; `-`: to the standard output. [default: no access log]
-    #[arg(long, value_name = "FILE", help_heading = "Logs")]
+    /// Writes a line for each request to this file; `-`: to the standard output; `syslog:`, `syslog:/PATH` or
+    /// `syslog:udp://HOST:PORT`: to a syslog. [default: no access log]
+    #[arg(long, value_name = "FILE", value_parser = PathBufValueParser::new().try_map(values::access_log), help_heading = "Logs")]
     pub(crate) access_logfile: Option<PathBuf>,
 
     /// What such a line says: `common`, `combined`, `json`, or a format of Gunicorn's atoms.

@@ -49,7 +49,7 @@ const ASGI: &str = "comes later with ASGI";
 const STRICT: &str = "never comes: such requests are refused";
 const LOGGING: &str =
     "never comes: the app sets up its own logging, the server writes lines to the standard error";
-const SYSLOG: &str = "never comes: let the service manager take the standard error";
+const SYSLOG: &str = "never comes: let the service manager take the standard error; the access log goes there by `--access-logfile syslog:`";
 const DIRTY: &str = "never comes: a task queue does this better";
 const CONTROL: &str = "has no effect: `trivet status` finds the server by itself";
 const PASTE: &str = "never comes: write a module that makes the app";
@@ -91,7 +91,11 @@ const FOREIGN: &[Foreign] = &[
     },
     value("worker-tmp-dir", Ignored, "has no effect: workers need no heartbeat file"),
     flag("initgroups", Ignored, "has no effect: workers always get the groups of `--user`"),
-    flag("disable-redirect-access-to-syslog", Ignored, "has no effect: nothing goes to syslog"),
+    flag(
+        "disable-redirect-access-to-syslog",
+        Ignored,
+        "has no effect: only what `--access-logfile` says goes to syslog",
+    ),
     value("logger-class", Refused, LOGGING),
     value("log-config", Refused, LOGGING),
     value("log-config-json", Refused, LOGGING),

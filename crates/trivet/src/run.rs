@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use crate::config::AppPart;
+use crate::config::{self, AppPart};
 use crate::failure::{CONFIG, Failure, SOFTWARE, USAGE};
 use crate::flags::{LogLevel, Run};
 use crate::python;
@@ -17,13 +17,14 @@ use trivet_edge::config::{
 };
 use trivet_edge::tls::{Authorities, Identity};
 use trivet_http::h1::Limits;
+use trivet_supervise::access_logs::{LogTarget, SyslogAddress};
 use trivet_supervise::identity::IdentityFiles;
 use trivet_supervise::listen::{self, Bind, Listener, Shape};
 use trivet_supervise::log::{Level, Log};
 use trivet_supervise::plain;
 use trivet_supervise::process::account;
 use trivet_supervise::process::inherit;
-use trivet_supervise::service::{self, Checked, EdgeSettings, LogTarget, Settings};
+use trivet_supervise::service::{self, Checked, EdgeSettings, Settings};
 
 pub(crate) const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// A request head must be whole within this time (H13).
@@ -39,7 +40,7 @@ pub(crate) fn run(flags: Run, warnings: Vec<String>) -> Result<ExitCode, Failure
     // What the user typed relative to where it was typed.
     let python = python::find(flags.venv.as_deref())?;
     let home = python::home()?;
-    let static_folders = static_folders(&flags)?;
+    let mut static_folders = static_folders(&flags)?;
     let identity = identity(&flags);
     let chdir = enter(flags.chdir.as_deref())?;
     let log = open_log(&flags)?;
@@ -60,6 +61,28 @@ pub(crate) fn run(flags: Run, warnings: Vec<String>) -> Result<ExitCode, Failure
             None => values::trust(TRUSTED_DEFAULT).expect("the default is a list of addresses"),
         },
     };
+    let title = app.clone();
+    let part = AppPart {
+        name: app.clone(),
+        python,
+        chdir,
+        pythonpath: flags
+            .pythonpath
+            .iter()
+            .map(|p| std::path::absolute(p).unwrap_or_else(|_| p.clone()))
+            .collect(),
+        workers,
+        threads: flags.threads,
+        env: flags.env.clone(),
+        user: flags.user.clone(),
+        group: flags.group.clone(),
+        umask: flags.umask,
+        reload: flags.reload,
+        graceful_ms: ms(flags.graceful_timeout),
+        title: flags.name.clone().unwrap_or_else(|| app.clone()),
+        wsgi: app,
+    };
+    ask_django(&mut static_folders, &part)?;
     let binds = binds(&flags, &mut warnings)?;
     let shape =
         Shape { backlog: flags.backlog, umask: flags.umask.unwrap_or(0), owner: worker_account.as_ref() };
@@ -89,27 +112,6 @@ pub(crate) fn run(flags: Run, warnings: Vec<String>) -> Result<ExitCode, Failure
     for warning in &warnings {
         log.write(Level::Warn, warning, &[]);
     }
-    let title = app.clone();
-    let part = AppPart {
-        name: app.clone(),
-        python,
-        chdir,
-        pythonpath: flags
-            .pythonpath
-            .iter()
-            .map(|p| std::path::absolute(p).unwrap_or_else(|_| p.clone()))
-            .collect(),
-        workers,
-        threads: flags.threads,
-        env: flags.env.clone(),
-        user: flags.user.clone(),
-        group: flags.group.clone(),
-        umask: flags.umask,
-        reload: flags.reload,
-        graceful_ms: ms(flags.graceful_timeout),
-        title: flags.name.clone().unwrap_or_else(|| app.clone()),
-        wsgi: app,
-    };
     let settings = Settings {
         version: VERSION,
         edge: EdgeSettings {
@@ -130,7 +132,11 @@ pub(crate) fn run(flags: Run, warnings: Vec<String>) -> Result<ExitCode, Failure
             serves: flags
                 .static_folders
                 .iter()
-                .map(|(path, folder)| format!("files of `{}` at {path}", folder.display()))
+                .zip(&static_folders)
+                .map(|((path, written), (_, found))| match written.to_str() {
+                    Some(config::DJANGO) => format!("files of `{found}` at {path}"),
+                    _ => format!("files of `{}` at {path}", written.display()),
+                })
                 .collect(),
         },
         listeners,
@@ -219,8 +225,16 @@ pub(crate) fn enter(chdir: Option<&Path>) -> Result<PathBuf, Failure> {
     })
 }
 
+fn syslog(path: &Path) -> Option<SyslogAddress> {
+    values::syslog(path.to_str()?)?.ok()
+}
+
 fn log_target(path: &Path) -> LogTarget {
-    if path.as_os_str() == "-" { LogTarget::Stdout } else { LogTarget::File(path.to_owned()) }
+    match syslog(path) {
+        Some(address) => LogTarget::Syslog(address),
+        None if path.as_os_str() == "-" => LogTarget::Stdout,
+        None => LogTarget::File(path.to_owned(), None),
+    }
 }
 
 fn open_log(flags: &Run) -> Result<Log, Failure> {
@@ -287,7 +301,7 @@ fn identity(flags: &Run) -> Option<IdentityFiles> {
     })
 }
 
-/// Paths and the folders as the edge finds them: absolute, and there.
+/// Paths and the folders as the edge finds them: absolute, and there. Django's is found later.
 fn static_folders(flags: &Run) -> Result<Vec<(String, String)>, Failure> {
     let mut found: Vec<(String, String)> = Vec::new();
     for (prefix, folder) in &flags.static_folders {
@@ -295,6 +309,10 @@ fn static_folders(flags: &Run) -> Result<Vec<(String, String)>, Failure> {
         let wrong = |why: String, hint: &str| Failure::new(CONFIG, format!("{why} (`{flag}`)"), hint);
         if found.iter().any(|(known, _)| known == prefix) {
             return Err(wrong(format!("two folders for `{prefix}`"), "give each path once"));
+        }
+        if folder.as_os_str() == config::DJANGO {
+            found.push((prefix.clone(), config::DJANGO.to_owned()));
+            continue;
         }
         let absolute = std::path::absolute(folder).unwrap_or_else(|_| folder.clone());
         match std::fs::metadata(&absolute) {
@@ -315,6 +333,17 @@ fn static_folders(flags: &Run) -> Result<Vec<(String, String)>, Failure> {
     Ok(found)
 }
 
+/// Fills in the folder of the app's settings where it is asked for.
+fn ask_django(folders: &mut [(String, String)], app: &AppPart) -> Result<(), Failure> {
+    for (prefix, folder) in folders.iter_mut().filter(|(_, folder)| folder == config::DJANGO) {
+        let found = config::static_root_of(app).map_err(|(why, hint)| {
+            Failure::new(CONFIG, format!("{why} (`--static {prefix}={}`)", config::DJANGO), hint)
+        })?;
+        *folder = text_of(&found)?;
+    }
+    Ok(())
+}
+
 fn edge_config(
     flags: &Run,
     title: &str,
@@ -333,6 +362,7 @@ fn edge_config(
         hosts: Vec::new(),
         identity: flags.tls_cert.is_some().then_some(0),
         client: None,
+        when_secured: None,
         routes: routes(flags, static_folders, last),
         error_pages: BTreeMap::new(),
         response_headers: Changes::default(),
@@ -342,7 +372,8 @@ fn edge_config(
     let all = main.len() + redirecting.len();
     let mut sites = vec![site("main", 0..main.len(), app)];
     if !redirecting.is_empty() {
-        sites.push(site("to https", main.len()..all, to_https));
+        let to_https = site("to https", main.len()..all, to_https);
+        sites.push(Site { when_secured: Some(0), ..to_https });
     }
     Config {
         server: server(flags, trust),
@@ -355,9 +386,12 @@ fn edge_config(
         logs: flags
             .access_logfile
             .iter()
-            .map(|file| AccessLog {
-                name: file.display().to_string(),
-                format: flags.access_logformat.clone(),
+            .map(|file| {
+                let format = flags.access_logformat.clone();
+                match syslog(file) {
+                    Some(address) => values::syslog_log(&address, values::SYSLOG_DEFAULT, format),
+                    None => AccessLog { name: file.display().to_string(), format, syslog: None },
+                }
             })
             .collect(),
         apps: vec![App {

@@ -4,7 +4,10 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use trivet_edge::config::{LogFormat, Network};
+use trivet_edge::config::{AccessLog, LogFormat, Network, Syslog};
+use trivet_supervise::access_logs::SyslogAddress;
+
+use crate::config::keys::{FACILITIES, SEVERITIES};
 
 /// `30`, `30s`, `500ms`, `2m`, `1h`, `7d`, `2w`, `1y`; a plain number is seconds, a year 365 days.
 pub(crate) fn time(text: &str) -> Result<Duration, String> {
@@ -140,6 +143,67 @@ pub(crate) fn log_format(text: &str) -> Result<LogFormat, String> {
     }
 }
 
+const SYSLOG_PATH: &str = "/dev/log";
+const SYSLOG_PORT: u16 = 514;
+/// Facility and severity.
+pub(crate) const SYSLOG_DEFAULT: (&str, &str) = ("local7", "info");
+
+/// `syslog:`, `syslog:/run/log`, `syslog:udp://10.0.0.1:514`; `None`: no syslog at all.
+pub(crate) fn syslog(text: &str) -> Option<Result<SyslogAddress, String>> {
+    let rest = text.strip_prefix("syslog:")?;
+    if rest.is_empty() {
+        return Some(Ok(SyslogAddress::Socket(SYSLOG_PATH.into())));
+    }
+    if rest.starts_with('/') && !rest.starts_with("//") {
+        return Some(Ok(SyslogAddress::Socket(rest.into())));
+    }
+    let wrong = "write `syslog:`, `syslog:/run/log` or `syslog:udp://10.0.0.1:514`";
+    Some(rest.strip_prefix("udp://").and_then(host_and_port).ok_or_else(|| wrong.to_owned()))
+}
+
+/// A file, or an address of a syslog that is one.
+pub(crate) fn access_log(path: PathBuf) -> Result<PathBuf, String> {
+    match path.to_str().and_then(syslog) {
+        Some(Err(wrong)) => Err(wrong),
+        _ => Ok(path),
+    }
+}
+
+fn host_and_port(text: &str) -> Option<SyslogAddress> {
+    let (host, port) = match text.strip_prefix('[') {
+        Some(rest) => rest.split_once(']')?,
+        None => text.split_at(text.find(':').unwrap_or(text.len())),
+    };
+    let port = match port.strip_prefix(':') {
+        Some(port) => port.parse().ok().filter(|&port| port != 0)?,
+        None if port.is_empty() => SYSLOG_PORT,
+        None => return None,
+    };
+    let in_brackets = text.starts_with('[');
+    let fit = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_') || in_brackets && c == ':';
+    (!host.is_empty() && host.chars().all(fit)).then(|| SyslogAddress::Udp(host.to_owned(), port))
+}
+
+/// What the edge is told of a syslog. Facility and severity are those of the lists.
+pub(crate) fn syslog_log(
+    address: &SyslogAddress,
+    (facility, severity): (&str, &str),
+    format: LogFormat,
+) -> AccessLog {
+    let at = |all: &[&str], name: &str| all.iter().position(|n| *n == name).unwrap_or(0) as u8;
+    let facility = match at(FACILITIES, facility) + 1 {
+        // Between `ftp` and `local0` there are four that nobody uses.
+        number if number >= 12 => number + 4,
+        number => number,
+    };
+    let (network, name) = match address {
+        SyslogAddress::Socket(path) => (false, format!("syslog:{}", path.display())),
+        SyslogAddress::Udp(host, port) => (true, format!("syslog:udp://{host}:{port}")),
+    };
+    let priority = facility * 8 + at(SEVERITIES, severity);
+    AccessLog { name, format, syslog: Some(Syslog { network, priority }) }
+}
+
 /// Whose forwarding headers are believed.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Trust {
@@ -236,6 +300,43 @@ mod tests {
         for text in ["x", "10.0.0.0/33", "10.0.0.1,", "::/129", "10.0.0.0/"] {
             assert!(trust(text).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn a_syslog_is_a_socket_or_an_address() {
+        let socket = |path: &str| Some(Ok(SyslogAddress::Socket(path.into())));
+        let udp = |host: &str, port| Some(Ok(SyslogAddress::Udp(host.to_owned(), port)));
+        assert_eq!(syslog("access.log"), None);
+        assert_eq!(syslog("syslog:"), socket("/dev/log"));
+        assert_eq!(syslog("syslog:/run/a/log"), socket("/run/a/log"));
+        assert_eq!(syslog("syslog:udp://logs.example:1514"), udp("logs.example", 1514));
+        assert_eq!(syslog("syslog:udp://10.0.0.1"), udp("10.0.0.1", 514));
+        assert_eq!(syslog("syslog:udp://[::1]:514"), udp("::1", 514));
+        for text in [
+            "log",
+            "//a",
+            "udp://",
+            "udp://:514",
+            "udp://a:0",
+            "udp://a:x",
+            "udp://::1",
+            "tcp://a",
+            "udp://[::1",
+        ] {
+            assert!(syslog(&format!("syslog:{text}")).is_some_and(|a| a.is_err()), "{text}");
+        }
+    }
+
+    #[test]
+    fn priorities_are_those_of_rfc_5424() {
+        let priority = |facility, severity| {
+            let address = SyslogAddress::Socket("/dev/log".into());
+            syslog_log(&address, (facility, severity), LogFormat::Json).syslog.map(|s| s.priority)
+        };
+        assert_eq!(priority("local7", "info"), Some(190));
+        assert_eq!(priority("local0", "emerg"), Some(128));
+        assert_eq!(priority("user", "notice"), Some(13));
+        assert_eq!(priority("ftp", "debug"), Some(95));
     }
 
     #[test]

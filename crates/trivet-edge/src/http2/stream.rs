@@ -14,6 +14,7 @@ use trivet_http::h1::{Parsed, Reject};
 use super::{QUEUE_BYTES_MAX, STREAM_QUEUE_BYTES_MAX, request, watch};
 use crate::connection::{BodyRest, Connection, Phase};
 use crate::edge::Edge;
+use crate::ending::Ending;
 use crate::files::{Content, Representation};
 use crate::net::{Net, WRITE_STALL_MS};
 use crate::pipeline;
@@ -55,6 +56,10 @@ impl Stream {
     /// The connection that it is a stream of.
     pub(super) fn parent(&self) -> u32 {
         self.parent
+    }
+
+    pub(crate) fn kept_bytes(&self) -> usize {
+        self.kept.as_ref().map_or(0, |k| k.end - k.at)
     }
 
     pub(crate) fn has_kept(&self) -> bool {
@@ -122,7 +127,7 @@ impl Net {
             if let Some(head) = stream.head.take() {
                 let whole = stream.end && nothing;
                 let Ok(send) = stream.respond.send_response(head, whole) else {
-                    self.drop_connection(key);
+                    self.drop_connection(key, Ending::Reset);
                     return false;
                 };
                 stream.send = Some(send);
@@ -145,7 +150,7 @@ impl Net {
                 if done.is_ok() {
                     self.finish_stream(key);
                 } else {
-                    self.drop_connection(key);
+                    self.drop_connection(key, Ending::Reset);
                 }
                 return false;
             }
@@ -170,7 +175,7 @@ impl Net {
                 match send.poll_capacity(&mut context) {
                     Poll::Ready(Some(Ok(_))) => continue,
                     Poll::Ready(None | Some(Err(_))) => {
-                        self.drop_connection(key);
+                        self.drop_connection(key, Ending::Reset);
                         return false;
                     }
                     Poll::Pending => {
@@ -205,7 +210,7 @@ impl Net {
                     Err(Errno::INTR) => continue,
                     // The file is shorter than it was: never pad, never pretend.
                     Ok(_) | Err(_) => {
-                        self.cut(key, true);
+                        self.cut(key, Ending::CutShort);
                         return false;
                     }
                 }
@@ -218,7 +223,7 @@ impl Net {
                 c.deadline_ms = self.now_ms + WRITE_STALL_MS;
             }
             if send.send_data(piece, last).is_err() {
-                self.drop_connection(key);
+                self.drop_connection(key, Ending::Reset);
                 return false;
             }
             if let Some(session) = self.session(parent) {
@@ -267,6 +272,9 @@ impl Net {
         let now_ms = self.now_ms;
         let Some(c) = self.connections.remove(key) else { return };
         self.buffered_bytes -= c.pending_bytes();
+        if let Some(xkey) = c.leaving {
+            self.left(xkey, c.listener, Ending::Done);
+        }
         let Some(stream) = c.stream else { return };
         self.http2.streams -= 1;
         if let Some(session) = self.session(stream.parent) {
@@ -311,7 +319,8 @@ impl Net {
     pub(super) fn reset_broken(&mut self, parent: u32, key: u32) {
         if self.connections.get(key).and_then(|c| c.stream.as_ref()).is_some_and(|s| s.parent == parent) {
             self.reset_stream(key);
-            self.drop_connection(key);
+            // Of its request all has been told.
+            self.drop_connection(key, Ending::Done);
         }
     }
 
@@ -414,7 +423,7 @@ impl Edge {
             None => stream.respond.poll_reset(&mut context),
         };
         if reset.is_ready() {
-            net.drop_connection(key);
+            net.drop_connection(key, Ending::Reset);
             return;
         }
         if c.blocked && c.has_output() {
@@ -479,9 +488,13 @@ impl Edge {
                     }
                 }
                 Poll::Ready(None) if matches!(c.body, BodyRest::Data) => c.body = BodyRest::Length(0),
-                // Short of its length, or reset.
+                // Reset, or of another length than it should have.
+                Poll::Ready(Some(Err(e))) if e.is_remote() => {
+                    self.net.drop_connection(key, Ending::Reset);
+                    return;
+                }
                 Poll::Ready(None | Some(Err(_))) => {
-                    self.net.drop_connection(key);
+                    self.net.drop_connection(key, Ending::Refused);
                     return;
                 }
             }

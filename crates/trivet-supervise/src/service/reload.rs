@@ -8,6 +8,7 @@ use trivet_wire::channel::DESCRIPTORS_MAX;
 use trivet_wire::control::{FromWorker, ToEdge, ToWorker, WorkerStart};
 
 use super::{Next, Served, Service, ServiceError, now, open_access_logs, spawn_worker};
+use crate::access_logs::AccessLogs;
 use crate::identity::{Identities, sealed};
 use crate::link::Link;
 use crate::listen::{self, Listener};
@@ -22,7 +23,7 @@ pub(super) struct Pending {
     pub(super) revision: u32,
     pub(super) next: Next,
     pub(super) identities: Identities,
-    pub(super) logs: Vec<OwnedFd>,
+    pub(super) logs: AccessLogs,
     /// The number of each of its apps.
     pub(super) ids: Vec<u32>,
 }
@@ -236,7 +237,8 @@ impl Service {
             .collect();
         let config = &pending.next.edge.config;
         let secrets = pending.identities.file(&self.tickets);
-        let fds = sockets.and_then(|sockets| edge_fds(config, &pending.ids, secrets, sockets, &pending.logs));
+        let logs = pending.logs.descriptors();
+        let fds = sockets.and_then(|sockets| edge_fds(config, &pending.ids, secrets, sockets, logs?));
         match fds {
             Ok(fds) => {
                 let revision = pending.revision;
@@ -372,7 +374,7 @@ pub(super) fn edge_fds(
     ids: &[u32],
     secrets: io::Result<OwnedFd>,
     sockets: Vec<OwnedFd>,
-    logs: &[OwnedFd],
+    logs: Vec<OwnedFd>,
 ) -> io::Result<Vec<OwnedFd>> {
     let mut config = config.clone();
     for (app, id) in config["apps"].as_array_mut().into_iter().flatten().zip(ids) {
@@ -384,8 +386,6 @@ pub(super) fn edge_fds(
     }
     let mut fds = vec![sealed(&serde_json::to_vec(&config)?)?, secrets?];
     fds.extend(sockets);
-    for log in logs {
-        fds.push(log.try_clone()?);
-    }
+    fds.extend(logs);
     Ok(fds)
 }

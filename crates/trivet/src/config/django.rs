@@ -12,6 +12,8 @@ use super::app::{App, AppPart};
 use super::document::Span;
 use super::section::Reading;
 
+/// What stands for the folder.
+pub(crate) const DJANGO: &str = "django";
 /// Settings are imported within seconds, or something hangs.
 const TIMEOUT: Duration = Duration::from_secs(20);
 const TICK: Duration = Duration::from_millis(10);
@@ -64,19 +66,21 @@ pub(crate) fn static_root(
     if app.python.as_os_str().is_empty() || app.chdir.as_os_str().is_empty() {
         return None;
     }
+    static_root_of(app).map_err(|(message, hint)| reading.error(span, message, hint)).ok()
+}
+
+/// The folder of this app, which must be there; else what is wrong and what can be done about it.
+pub(crate) fn static_root_of(app: &AppPart) -> Result<PathBuf, (String, &'static str)> {
     match ask(app) {
-        Ok(folder) if folder.is_dir() => Some(folder),
-        Ok(folder) => {
-            let message = format!("the STATIC_ROOT of `{}` is not there: `{}`", app.name, folder.display());
-            reading.error(span, message, "run `python manage.py collectstatic` first");
-            None
-        }
-        Err(why) => {
-            let hint =
-                "set STATIC_ROOT in the settings that DJANGO_SETTINGS_MODULE names, or name the folder";
-            reading.error(span, format!("cannot find the STATIC_ROOT of `{}`: {why}", app.name), hint);
-            None
-        }
+        Ok(folder) if folder.is_dir() => Ok(folder),
+        Ok(folder) => Err((
+            format!("the STATIC_ROOT of `{}` is not there: `{}`", app.name, folder.display()),
+            "run `python manage.py collectstatic` first",
+        )),
+        Err(why) => Err((
+            format!("cannot find the STATIC_ROOT of `{}`: {why}", app.name),
+            "set STATIC_ROOT in the settings that DJANGO_SETTINGS_MODULE names, or name the folder",
+        )),
     }
 }
 

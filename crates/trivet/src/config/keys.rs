@@ -77,6 +77,7 @@ use self::Kind::{
 
 const COUNT_MAX: u64 = 1_000_000;
 const PORTS_BACKLOG_MAX: u64 = 65_535;
+const KEEP_MAX: u64 = trivet_supervise::access_logs::KEEP_MAX as u64;
 const TEXTS: Kind = List(&Text);
 pub(crate) const CODINGS: &[&str] = &["br", "zstd", "gzip"];
 
@@ -334,8 +335,8 @@ pub(crate) static SITE: Table = Table {
             "to-https",
             Bool,
             Told("`true` where the site has `http://` and `https://` addresses"),
-            "Sends what comes to an `http://` address to the `https://` one (308), but for `health` and routes \
-             with `plain = true`.",
+            "Sends what comes to an `http://` address to the `https://` one (308), but for `health`, routes with \
+             `plain = true`, and requests of which a proxy among `forwarded-allow-ips` says that they came by https.",
         ),
         key(
             "hsts",
@@ -353,7 +354,7 @@ pub(crate) static SITE: Table = Table {
             "access-log",
             Either(&[Path, Of(&ACCESS_LOG)]),
             Nothing,
-            "Writes a line for each request to this file; `\"-\"`: to the standard output.",
+            "Writes a line for each request to this file; `\"-\"`: to the standard output; `\"syslog:\"`: to the syslog.",
         ),
         key(
             "error-pages",
@@ -440,7 +441,13 @@ pub(crate) static ACCESS_LOG: Table = Table {
     title: "access-log",
     doc: "",
     keys: &[
-        key("file", Path, Required, "The file; `\"-\"`: the standard output. Sites may share one."),
+        key(
+            "file",
+            Path,
+            Required,
+            "The file; `\"-\"`: the standard output; `\"syslog:\"`: the syslog of this machine (`/dev/log`), \
+             `\"syslog:/PATH\"` another socket, `\"syslog:udp://HOST:PORT\"` one on the network. Sites may share one.",
+        ),
         key(
             "format",
             Text,
@@ -448,6 +455,40 @@ pub(crate) static ACCESS_LOG: Table = Table {
             "What a line says: `common`, `combined`, `json`, or a format of Gunicorn's atoms.",
         ),
         key("statuses", TEXTS, Told("all"), "Only these statuses (`\"404\"`) and classes (`\"5xx\"`)."),
+        key(
+            "rotate",
+            Of(&ROTATE),
+            Nothing,
+            "Begins a new file now and then, and keeps some of the old ones.",
+        ),
+        key("facility", Choice(FACILITIES), Is("local7"), "With `syslog:`, the messages' facility."),
+        key("severity", Choice(SEVERITIES), Is("info"), "With `syslog:`, the messages' severity."),
+    ],
+    later: &[],
+};
+
+/// In the order of their numbers, from 0.
+pub(crate) const SEVERITIES: &[&str] =
+    &["emerg", "alert", "crit", "err", "warning", "notice", "info", "debug"];
+/// The same, from 1; the last eight from 16.
+pub(crate) const FACILITIES: &[&str] = &[
+    "user", "mail", "daemon", "auth", "syslog", "lpr", "news", "uucp", "cron", "authpriv", "ftp", "local0",
+    "local1", "local2", "local3", "local4", "local5", "local6", "local7",
+];
+
+pub(crate) static ROTATE: Table = Table {
+    title: "rotate",
+    doc: "`access.log` becomes `access.log.1`, that one `access.log.2`, and so on, when either limit is reached. No line \
+          is lost or torn. For the files of one log that sites share, write it alike. Not together with logrotate.",
+    keys: &[
+        key("size", Size, Nothing, "When the file has so many bytes. Looked at once a second."),
+        key(
+            "age",
+            Time,
+            Nothing,
+            "When so much time has passed since the file was begun. At least a second.",
+        ),
+        key("keep", Whole(1, KEEP_MAX), Is("7"), "Keeps so many old files and removes what is older."),
     ],
     later: &[],
 };

@@ -26,7 +26,14 @@ pub(crate) struct Listener {
 pub(crate) fn parse(text: &str, reading: &Reading) -> Result<(Bind, Speaks), (String, String)> {
     const HTTP_PORT: u16 = 80;
     const HTTPS_PORT: u16 = 443;
+    const TLS_NEEDS_TCP: &str = "TLS is spoken at TCP addresses: write `https://0.0.0.0:443`, for which a service manager may pass the socket";
     let no = |hint: &str| Err((format!("`{text}` is not an address to listen on"), hint.to_owned()));
+    let secured = text.strip_prefix("https+").or_else(|| text.strip_prefix("https://"));
+    if secured
+        .is_some_and(|rest| rest.starts_with("unix:") || rest.starts_with("fd:") || rest.starts_with('/'))
+    {
+        return no(TLS_NEEDS_TCP);
+    }
     let (rest, speaks, port) = if let Some(rest) = text.strip_prefix("http://") {
         (rest, Speaks::Http, HTTP_PORT)
     } else if let Some(rest) = text.strip_prefix("https://") {

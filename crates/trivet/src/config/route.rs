@@ -372,8 +372,6 @@ fn folder_of(path: &str) -> String {
     path.rsplit_once('/').map_or("", |(folder, _)| folder).to_owned()
 }
 
-const DJANGO: &str = "django";
-
 fn files(
     section: Section<'_>,
     rule: Option<&PathRule>,
@@ -388,7 +386,7 @@ fn files(
         None => section.text("static")?,
     };
     let options = table.or_else(|| Section::new(&super::keys::STATIC, &empty, section.span))?;
-    let folder = if text == DJANGO {
+    let folder = if text == django::DJANGO {
         let named = section.text("app").map(|(name, _)| name);
         django::static_root(named, apps, span, reading)?
     } else {

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 use trivet_http::media;
 use trivet_http::rule::PathRule;
+use trivet_supervise::access_logs::{LogTarget, Rotation};
 use trivet_supervise::listen::{Bind, PORT_DEFAULT};
-use trivet_supervise::service::LogTarget;
 
 use super::app::{self, App};
 use super::document::{Entry, Span, Value};
@@ -179,6 +179,8 @@ fn read(
             hosts: hosts.clone(),
             identity: None,
             client: None,
+            // The site itself comes next.
+            when_secured: Some(all.all.len() + 1),
             routes: open,
             error_pages: error_pages.clone(),
             response_headers: of_none.response_headers.clone(),
@@ -193,6 +195,7 @@ fn read(
         hosts,
         identity,
         client,
+        when_secured: None,
         routes: routes.into_iter().map(|r| r.route).collect(),
         error_pages,
         response_headers: of_none.response_headers,
@@ -328,33 +331,91 @@ fn log_of(section: Section<'_>, all: &mut Vec<Log>, reading: &mut Reading) -> Op
             edge::LogFormat::Combined
         }
     };
-    let (target, name) = if file == "-" {
-        (LogTarget::Stdout, "standard output".to_owned())
-    } else {
-        let path = reading.absolute(file);
-        if path.parent().is_some_and(|folder| !folder.is_dir()) {
-            let span = table.and_then(|t| t.get("file")).map_or(&node.span, |n| &n.span);
-            let folder = path.parent().map(|f| f.display().to_string()).unwrap_or_default();
-            reading.error(
-                span,
-                format!("there is no folder `{folder}` for the log"),
-                "make it, or name another",
-            );
-        }
-        (LogTarget::File(path.clone()), path.display().to_string())
-    };
-    let log = if let Some(at) = all.iter().position(|l| l.edge.name == name) {
-        if all[at].edge.format != format {
-            let first = reading.line_of(&all[at].span);
-            let message = format!("two formats for one log, `{name}`");
-            reading.error(format_span, message, format!("the first one is {first}: write them alike"));
+    let rotation = table.and_then(|t| rotation(t, reading));
+    let file_span = table.and_then(|t| t.get("file")).map_or(&node.span, |n| &n.span);
+    let (target, edge) = place(file, file_span, format, rotation, table, reading)?;
+    // To a syslog many formats may go.
+    let same = |l: &Log| if edge.syslog.is_some() { l.edge == edge } else { l.edge.name == edge.name };
+    let log = if let Some(at) = all.iter().position(same) {
+        let first = reading.line_of(&all[at].span);
+        let hint = format!("the first one is {first}: write them alike");
+        if all[at].edge.format != edge.format {
+            reading.error(format_span, format!("two formats for one log, `{}`", edge.name), hint);
+        } else if all[at].target != target {
+            let span = table.and_then(|t| t.get("rotate")).map_or(&node.span, |n| &n.span);
+            reading.error(span, format!("one log is rotated in two ways, `{}`", edge.name), hint);
         }
         at
     } else {
-        all.push(Log { target, edge: edge::AccessLog { name, format }, span: node.span.clone() });
+        all.push(Log { target, edge, span: node.span.clone() });
         all.len() - 1
     };
     Some(edge::SiteLog { log, statuses })
+}
+
+/// Where the lines go.
+fn place(
+    file: &str,
+    span: &Span,
+    format: edge::LogFormat,
+    rotation: Option<Rotation>,
+    table: Option<Section<'_>>,
+    reading: &mut Reading,
+) -> Option<(LogTarget, edge::AccessLog)> {
+    let plain = |name: String| edge::AccessLog { name, format: format.clone(), syslog: None };
+    if let Some(address) = values::syslog(file) {
+        let address = match address {
+            Ok(address) => address,
+            Err(hint) => {
+                reading.error(span, format!("`{file}` is not an address of a syslog"), hint);
+                return None;
+            }
+        };
+        if let Some(node) = table.and_then(|t| t.get("rotate")) {
+            reading.error(&node.span, "a syslog cannot be rotated from here", "leave `rotate` out");
+        }
+        let (facility, severity) =
+            table.map_or(values::SYSLOG_DEFAULT, |t| (t.word("facility"), t.word("severity")));
+        let edge = values::syslog_log(&address, (facility, severity), format);
+        return Some((LogTarget::Syslog(address), edge));
+    }
+    let of_syslog = ["facility", "severity"].iter().find_map(|name| table?.entry(name));
+    if let Some(entry) = of_syslog {
+        let message = format!("`{}` is for a syslog only", entry.name);
+        reading.error(&entry.name_span, message, "leave it out, or write `file = \"syslog:\"`");
+    }
+    if file == "-" {
+        if let Some(node) = table.and_then(|t| t.get("rotate")) {
+            reading.error(&node.span, "the standard output cannot be rotated", "name a file");
+        }
+        return Some((LogTarget::Stdout, plain("standard output".to_owned())));
+    }
+    let path = reading.absolute(file);
+    if path.parent().is_some_and(|folder| !folder.is_dir()) {
+        let folder = path.parent().map(|f| f.display().to_string()).unwrap_or_default();
+        let message = format!("there is no folder `{folder}` for the log");
+        reading.error(span, message, "make it, or name another");
+    }
+    let name = path.display().to_string();
+    Some((LogTarget::File(path, rotation), plain(name)))
+}
+
+/// When a log's file is put aside.
+fn rotation(log: Section<'_>, reading: &mut Reading) -> Option<Rotation> {
+    let rotate = log.sub("rotate")?;
+    let bytes = rotate.has("size").then(|| rotate.size("size"));
+    let age_ms = rotate.has("age").then(|| rotate.time_ms("age"));
+    if bytes.is_none() && age_ms.is_none() {
+        let hint = "write `rotate = { size = \"100MiB\" }`, `{ age = \"1d\" }`, or both";
+        reading.error(rotate.span, "`rotate` does not say when", hint);
+    }
+    if let Some(size) = rotate.get("size").filter(|_| bytes == Some(0)) {
+        reading.error(&size.span, "a log is never smaller than that", "write a size as `\"100MiB\"`");
+    }
+    if let Some(age) = rotate.get("age").filter(|_| age_ms.is_some_and(|ms| ms < 1_000)) {
+        reading.error(&age.span, "a log cannot be rotated that often", "write a time as `\"1d\"`");
+    }
+    Some(Rotation { bytes, age_ms, keep: rotate.whole("keep") as u32 })
 }
 
 /// `404` or `5xx`.

@@ -376,6 +376,7 @@ fn what_comes_without_tls_is_sent_to_https() {
     );
     assert_eq!((plain.identity, main.identity, main.routes.len()), (None, Some(0), 3));
     assert_eq!(main.listeners.len(), 2, "what a proxy sends is served");
+    assert_eq!((plain.when_secured, main.when_secured), (Some(1), None));
     assert_eq!(decided.edge.sites[1].hosts, ["shop.example"]);
     std::fs::remove_dir_all(folder).unwrap();
 }

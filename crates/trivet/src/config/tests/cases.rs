@@ -590,6 +590,15 @@ listen = ["unix:", "fd://x"]
 "#,
     ),
     (
+        "TLS where there is no TCP",
+        r#"[app.shop]
+wsgi = "shop:app"
+[site.main]
+listen = ["https+unix:shop.sock", "https://unix:shop.sock", "https+fd://3", "https:///run/shop.sock"]
+tls = { cert = "cert.pem", key = "cert.key" }
+"#,
+    ),
+    (
         "nowhere to listen",
         r#"[app.shop]
 wsgi = "shop:app"
@@ -891,6 +900,89 @@ wsgi = "shop:app"
 [site.main]
 access-log = { file = "a.log", format = "json" }
 hosts = ["a.example"]
+[site.b]
+access-log = "a.log"
+"#,
+    ),
+    (
+        "a syslog that is none",
+        r#"[app.shop]
+wsgi = "shop:app"
+[site.main]
+access-log = "syslog:tcp://logs.example"
+"#,
+    ),
+    (
+        "a syslog that is rotated",
+        r#"[app.shop]
+wsgi = "shop:app"
+[site.main]
+access-log = { file = "syslog:", rotate = { size = "1MiB" } }
+"#,
+    ),
+    (
+        "a facility that is none",
+        r#"[app.shop]
+wsgi = "shop:app"
+[site.main]
+access-log = { file = "syslog:", facility = "local8" }
+"#,
+    ),
+    (
+        "a facility of a file",
+        r#"[app.shop]
+wsgi = "shop:app"
+[site.main]
+access-log = { file = "a.log", facility = "local0" }
+"#,
+    ),
+    (
+        "the standard output is rotated",
+        r#"[app.shop]
+wsgi = "shop:app"
+[site.main]
+access-log = { file = "-", rotate = { age = "1d" } }
+"#,
+    ),
+    (
+        "a rotation without a limit",
+        r#"[app.shop]
+wsgi = "shop:app"
+[site.main]
+access-log = { file = "a.log", rotate = { keep = 3 } }
+"#,
+    ),
+    (
+        "a rotation at nothing",
+        r#"[app.shop]
+wsgi = "shop:app"
+[site.main]
+access-log = { file = "a.log", rotate = { size = 0 } }
+"#,
+    ),
+    (
+        "a rotation all the time",
+        r#"[app.shop]
+wsgi = "shop:app"
+[site.main]
+access-log = { file = "a.log", rotate = { age = "1ms" } }
+"#,
+    ),
+    (
+        "a rotation that keeps nothing",
+        r#"[app.shop]
+wsgi = "shop:app"
+[site.main]
+access-log = { file = "a.log", rotate = { age = "1d", keep = 0 } }
+"#,
+    ),
+    (
+        "one log is rotated in two ways",
+        r#"[app.shop]
+wsgi = "shop:app"
+[site.main]
+hosts = ["a.example"]
+access-log = { file = "a.log", rotate = { size = "1MiB" } }
 [site.b]
 access-log = "a.log"
 "#,
