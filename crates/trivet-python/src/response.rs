@@ -526,6 +526,27 @@ impl Call {
         Ok(())
     }
 
+    /// The head of a body that is all there; `line` is status and reason.
+    #[inline]
+    pub(crate) fn make_plain_head(
+        &mut self,
+        line: &Bound<'_, PyAny>,
+        media: &str,
+        bytes: usize,
+    ) -> PyResult<()> {
+        let line = bytes_of(line, &mut self.scratch.0).map_err(|e| not_text("the status", e))?;
+        let (code, reason) = parse_status(line)?;
+        self.draft.clear();
+        let mut writer = ResponseWriter::begin(&mut self.draft, code, reason);
+        writer.field(b"Content-Type", media.as_bytes());
+        writer.finish(bytes as u64);
+        std::mem::swap(&mut self.head, &mut self.draft);
+        self.status = code;
+        self.declared = Some(bytes as u64);
+        self.stage = Stage::Made;
+        Ok(())
+    }
+
     fn start(
         &mut self,
         status: &Bound<'_, PyAny>,

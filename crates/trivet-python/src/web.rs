@@ -4,10 +4,10 @@
 //! request happens here, and what is rare is handed back to Python through [`hooks`].
 
 mod answer;
-mod app;
+pub(crate) mod app;
 mod body;
 mod call;
-mod hooks;
+pub(crate) mod hooks;
 mod json;
 mod origin;
 mod plan;

@@ -4,11 +4,11 @@
 use std::cell::RefCell;
 use std::os::fd::BorrowedFd;
 
-use pyo3::exceptions::PyOSError;
+use pyo3::exceptions::{PyOSError, PyValueError};
 use pyo3::ffi;
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyList, PyTuple};
+use pyo3::types::{PyBytes, PyDict, PyList, PyTuple};
 use trivet_wire::frame::{DATA_BYTES_MAX, FrameHeader, Request, flag, traits};
 
 use crate::environ::{Constants, Environ};
@@ -16,7 +16,8 @@ use crate::input::Input;
 use crate::link::{Next, Seat};
 use crate::response::{Call, Callables, Complaint, Flow, body_bytes};
 use crate::template::protocol;
-use crate::{log, process};
+use crate::web::app::{App, Given};
+use crate::{log, process, web};
 
 /// What the Python half gives to a slot.
 #[derive(Debug)]
@@ -32,6 +33,8 @@ pub(crate) struct Hooks<'py> {
 struct Slot<'py> {
     py: Python<'py>,
     hooks: Hooks<'py>,
+    /// The app, where it is one of our own framework: it is called without `start_response`.
+    own: Option<Bound<'py, App>>,
     environ: Environ<'py>,
     start_response: Bound<'py, PyAny>,
     call: &'static RefCell<Call>,
@@ -57,8 +60,15 @@ pub(crate) fn serve(py: Python<'_>, hooks: Hooks<'_>) -> PyResult<()> {
             multiprocess: process.start.multiprocess,
         },
     )?;
-    let mut slot =
-        Slot { py, hooks, environ, start_response: callables.start_response, call, gather: Vec::new() };
+    let mut slot = Slot {
+        py,
+        own: App::direct(&hooks.app),
+        hooks,
+        environ,
+        start_response: callables.start_response,
+        call,
+        gather: Vec::new(),
+    };
     let mut seat = Seat::default();
     loop {
         let next = match process.links.try_next(&mut seat) {
@@ -158,26 +168,24 @@ impl<'py> Slot<'py> {
         environ: &Bound<'py, PyDict>,
         input: Option<&Bound<'py, Input>>,
     ) {
-        let py = self.py;
         self.call.borrow().enter();
-        // SAFETY: live references and a null that ends them; the result is a new reference or null with an
-        // exception set.
-        let result = unsafe {
-            Bound::from_owned_ptr_or_err(
-                py,
-                ffi::PyObject_CallFunctionObjArgs(
-                    self.hooks.app.as_ptr(),
-                    environ.as_ptr(),
-                    self.start_response.as_ptr(),
-                    std::ptr::null_mut::<ffi::PyObject>(),
-                ),
-            )
+        let result = match &self.own {
+            Some(app) => App::answer(app, environ, &self.start_response),
+            None => self.call_app(environ).map(Given::Iterable),
         };
         if process::forked() {
             process::leave_forked_child();
         }
         let result = match result {
-            Ok(result) => result,
+            Ok(Given::Iterable(result)) => result,
+            Ok(Given::Whole { status, media, body }) => {
+                match self.send_own(status, media, &body) {
+                    Ok(true) => {}
+                    Ok(false) => self.ended(request, input, true),
+                    Err(error) => self.failed(request, input, error),
+                }
+                return;
+            }
             Err(error) => return self.failed(request, input, error),
         };
         if let Some(items) = Items::of(&result) {
@@ -201,6 +209,38 @@ impl<'py> Slot<'py> {
                 self.close(request, closer(&result));
             }
         }
+    }
+
+    #[inline]
+    fn call_app(&self, environ: &Bound<'py, PyDict>) -> PyResult<Bound<'py, PyAny>> {
+        // SAFETY: live references and a null that ends them; the result is a new reference or null with an
+        // exception set.
+        unsafe {
+            Bound::from_owned_ptr_or_err(
+                self.py,
+                ffi::PyObject_CallFunctionObjArgs(
+                    self.hooks.app.as_ptr(),
+                    environ.as_ptr(),
+                    self.start_response.as_ptr(),
+                    std::ptr::null_mut::<ffi::PyObject>(),
+                ),
+            )
+        }
+    }
+
+    /// An answer of our own framework that is all in memory. `true`: all has been sent in one frame.
+    #[inline]
+    fn send_own(&mut self, status: u16, media: &str, body: &Bound<'py, PyBytes>) -> PyResult<bool> {
+        let py = self.py;
+        let line = web::hooks::hooks(py)?.heads.status(status);
+        let line = line.ok_or_else(|| PyValueError::new_err("a status is a number from 200 to 999"))?;
+        let body = body.as_bytes();
+        let mut call = self.call.borrow_mut();
+        call.make_plain_head(line.bind(py), media, body.len())?;
+        if call.send_whole(py, body) {
+            return Ok(true);
+        }
+        call.send_body(py, body).map(|_| false)
     }
 
     /// A list or tuple. `true`: all has been sent in one frame, the slot is free.

@@ -3,10 +3,11 @@
 use std::sync::{Arc, Mutex, OnceLock};
 
 use pyo3::exceptions::{PyRuntimeError, PyTypeError};
+use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyTuple};
+use pyo3::types::{PyBytes, PyDict, PyTuple};
 
-use super::answer;
+use super::answer::{self, Answer};
 use super::call::{self, Life, Step};
 use super::raw;
 use super::table::Table;
@@ -37,14 +38,56 @@ impl App {
         environ: &Bound<'py, PyAny>,
         start_response: &Bound<'py, PyAny>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        let py = slf.py();
         let environ = environ
             .cast::<PyDict>()
             .map_err(|_| PyTypeError::new_err("the environ is not a dict (PEP 3333)"))?;
+        let (is_head, answer) = Self::live(slf, table, environ)?;
+        answer::send(slf.py(), slf.as_any(), is_head, answer, start_response)
+    }
+
+    /// A whole life. The first is whether the answer's head is all that was asked for.
+    #[inline]
+    fn live<'py>(
+        slf: &Bound<'py, Self>,
+        table: &Table,
+        environ: &Bound<'py, PyDict>,
+    ) -> PyResult<(bool, Answer<'py>)> {
+        let py = slf.py();
         let mut life = Life::new(slf, environ);
         let outcome = call::open(py, table, &mut life).and_then(|step| call::run(py, table, &life, step));
         let answer = call::finish(py, table, &mut life, outcome)?;
-        answer::send(py, slf.as_any(), life.is_head, answer, start_response)
+        Ok((life.is_head, answer))
+    }
+
+    /// The app itself, where our own worker may call it without WSGI in between: nothing of a subclass is passed by.
+    pub(crate) fn direct<'py>(app: &Bound<'py, PyAny>) -> Option<Bound<'py, Self>> {
+        let called = |class: &Bound<'py, PyAny>| class.getattr(intern!(class.py(), "__call__")).ok();
+        let own = called(app.py().get_type::<Self>().as_any())?;
+        let app = app.cast::<Self>().ok()?;
+        called(app.get_type().as_any())?.is(&own).then(|| app.clone())
+    }
+
+    /// For our own worker: the short way for what is all in memory, WSGI for everything else.
+    #[inline]
+    pub(crate) fn answer<'py>(
+        slf: &Bound<'py, Self>,
+        environ: &Bound<'py, PyDict>,
+        start_response: &Bound<'py, PyAny>,
+    ) -> PyResult<Given<'py>> {
+        let py = slf.py();
+        let table = Self::table(slf)?;
+        if let Some(outer) = slf.get().outer.get() {
+            return raw::call(py, outer.bind(py), &[environ.clone().into_any(), start_response.clone()])
+                .map(Given::Iterable);
+        }
+        match Self::live(slf, &table, environ)? {
+            (false, Answer::Plain { status, kind, body }) if !matches!(status, 204 | 304) => {
+                Ok(Given::Whole { status, media: kind.media(), body })
+            }
+            (is_head, answer) => {
+                answer::send(py, slf.as_any(), is_head, answer, start_response).map(Given::Iterable)
+            }
+        }
     }
 
     #[cold]
@@ -52,6 +95,15 @@ impl App {
         slf.call_method0("freeze")?;
         slf.get().table.get().cloned().ok_or_else(|| PyRuntimeError::new_err("`freeze` decided nothing"))
     }
+}
+
+/// What our own worker sends.
+#[derive(Debug)]
+pub(crate) enum Given<'py> {
+    /// `start_response` was not called.
+    Whole { status: u16, media: &'static str, body: Bound<'py, PyBytes> },
+    /// As by WSGI.
+    Iterable(Bound<'py, PyAny>),
 }
 
 #[pymethods]
@@ -71,7 +123,9 @@ impl App {
         let table = Self::table(slf)?;
         match slf.get().outer.get() {
             None => Self::serve(slf, &table, environ, start_response),
-            Some(outer) => raw::call(slf.py(), outer.bind(slf.py()), &[environ.clone(), start_response.clone()]),
+            Some(outer) => {
+                raw::call(slf.py(), outer.bind(slf.py()), &[environ.clone(), start_response.clone()])
+            }
         }
     }
 

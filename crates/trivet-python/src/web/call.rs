@@ -99,7 +99,8 @@ impl Life {
         if let Some((_, value)) = self.provided.iter().find(|(at, _)| *at == place) {
             return Ok(value.bind(py).clone());
         }
-        let provider = table.providers.get(place).ok_or_else(|| PyRuntimeError::new_err("no such provider"))?;
+        let provider =
+            table.providers.get(place).ok_or_else(|| PyRuntimeError::new_err("no such provider"))?;
         let args = provider.plan.args(py, table, self, &[])?;
         let mut value = args.call(provider.function.bind(py))?;
         if provider.is_generator {
@@ -248,7 +249,13 @@ fn bytes<'a>(text: &'a Bound<'_, PyString>, scratch: &'a mut Vec<u8>) -> &'a [u8
 
 impl Life {
     #[inline]
-    fn way(&mut self, py: Python<'_>, table: &Table, found: &Found, segments: &Segments<'_>) -> PyResult<Way> {
+    fn way(
+        &mut self,
+        py: Python<'_>,
+        table: &Table,
+        found: &Found,
+        segments: &Segments<'_>,
+    ) -> PyResult<Way> {
         match found {
             Found::Route { id, params } => {
                 let route = *id as usize;
@@ -306,7 +313,9 @@ fn intercept<'py>(
     }
     let numbers: Vec<u32> = match found {
         Found::None => table.bound.applicable(segments).collect(),
-        Found::Route { id, .. } | Found::Slash { id } => table.bound.applicable_to(&[*id], segments).collect(),
+        Found::Route { id, .. } | Found::Slash { id } => {
+            table.bound.applicable_to(&[*id], segments).collect()
+        }
         Found::Method { ids, .. } => table.bound.applicable_to(ids, segments).collect(),
     };
     for number in numbers {
@@ -514,7 +523,12 @@ fn failed<'py>(py: Python<'py>, table: &Table, life: &mut Life, error: PyErr) ->
 }
 
 /// With what the request's own parts have to say about the answer.
-fn decorated<'py>(py: Python<'py>, table: &Table, life: &mut Life, answer: Answer<'py>) -> PyResult<Answer<'py>> {
+fn decorated<'py>(
+    py: Python<'py>,
+    table: &Table,
+    life: &mut Life,
+    answer: Answer<'py>,
+) -> PyResult<Answer<'py>> {
     let request = life.request(py, table)?;
     let response = answer.full(py)?;
     let decorate = hooks(py)?.decorate.bind(py);

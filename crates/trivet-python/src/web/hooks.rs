@@ -8,6 +8,8 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyString, PyTuple};
 
+use super::answer::Kind;
+
 static HOOKS: PyOnceLock<Hooks> = PyOnceLock::new();
 
 /// Lengths of bodies whose header is kept.
@@ -189,9 +191,9 @@ impl Heads {
             statuses.push(PyString::intern(py, &format!("{status} {phrase}")).unbind());
         }
         Ok(Self {
-            html: tuple("text/html; charset=utf-8")?,
-            json: tuple("application/json")?,
-            binary: tuple("application/octet-stream")?,
+            html: tuple(Kind::Html.media())?,
+            json: tuple(Kind::Json.media())?,
+            binary: tuple(Kind::Binary.media())?,
             content_length: PyString::intern(py, "Content-Length").unbind(),
             statuses,
             lengths: (0..LENGTHS).map(|_| OnceLock::new()).collect(),

@@ -296,7 +296,9 @@ impl Param {
         }
         match self.kind.convert(py, text)? {
             Some(value) => Ok(value),
-            None => Err(refusal(py, 400, &format!("the {what} `{}` is not {}", self.key, self.kind.name(py)))),
+            None => {
+                Err(refusal(py, 400, &format!("the {what} `{}` is not {}", self.key, self.kind.name(py))))
+            }
         }
     }
 

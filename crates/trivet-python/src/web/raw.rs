@@ -133,10 +133,7 @@ pub(crate) enum Sent<'py> {
 }
 
 /// `generator.send(value)`.
-pub(crate) fn send<'py>(
-    generator: &Bound<'py, PyAny>,
-    value: &Bound<'py, PyAny>,
-) -> PyResult<Sent<'py>> {
+pub(crate) fn send<'py>(generator: &Bound<'py, PyAny>, value: &Bound<'py, PyAny>) -> PyResult<Sent<'py>> {
     let py = generator.py();
     let mut result = std::ptr::null_mut();
     // SAFETY: two live references; `result` is a new reference unless the answer is an error with an exception set.

@@ -283,8 +283,9 @@ impl Request {
             let mut scratch = Vec::new();
             let text = self.text(py, &hooks.keys.query);
             let bytes = match &text {
-                Some(text) => bytes_of(text, &mut scratch)
-                    .map_err(|_| refusal(py, 400, "the query is not text"))?,
+                Some(text) => {
+                    bytes_of(text, &mut scratch).map_err(|_| refusal(py, 400, "the query is not text"))?
+                }
                 None => b"",
             };
             hooks.values.bind(py).call1((plan::pairs(py, bytes, self.limits.parameters_max)?,))

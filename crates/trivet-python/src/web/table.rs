@@ -177,8 +177,7 @@ impl Table {
             } else {
                 MethodSet::of(methods.iter().map(String::as_str)).map_err(wrong)?
             };
-            let names: Vec<_> =
-                template.parameters().iter().map(|p| PyString::intern(py, &p.name)).collect();
+            let names: Vec<_> = template.parameters().iter().map(|p| PyString::intern(py, &p.name)).collect();
             routes.push(Route {
                 handler: handler.unbind(),
                 plan: Plan::new(&plan)?,
@@ -276,9 +275,10 @@ impl Table {
                 let Some(function) = re.id().and_then(|id| self.converters.custom.get(id as usize)) else {
                     return Ok(PyString::new(py, text).into_any());
                 };
-                function.bind(py).call1((text,)).map_err(|e| {
-                    if e.is_instance_of::<PyValueError>(py) { missing() } else { e }
-                })
+                function
+                    .bind(py)
+                    .call1((text,))
+                    .map_err(|e| if e.is_instance_of::<PyValueError>(py) { missing() } else { e })
             }
         }
     }
