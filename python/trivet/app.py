@@ -411,7 +411,7 @@ class App(_web.App, Registrar):
     # Registration
 
     def _check_open(self) -> None:
-        if self._decided is not None:
+        if self._decided is not None or self._is_taken:
             raise RuntimeError(
                 "the app has begun to serve: nothing can be registered any more\n"
                 "hint: register at import, before the first request"
@@ -549,12 +549,16 @@ class App(_web.App, Registrar):
             for middleware in self._wraps:
                 outer = middleware(outer)
         self._load(told, check, outer)
+        for _, owners in self._places:
+            owners[0]._is_taken = True
         self._runs_more_than_handlers = bool(
             interceptors or providers or any(route.kind == "mount" for route in routes)
         )
         self._decided = routes
 
     _last: list[Route] | None = None
+    #: An app around this one has begun to serve.
+    _is_taken = False
     _runs_more_than_handlers = True
 
     def _collect(

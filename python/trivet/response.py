@@ -69,7 +69,13 @@ class Headers:
         self._fields[:] = rest
 
     def __contains__(self, name: object) -> bool:
-        return isinstance(name, str) and any(key.lower() == name.lower() for key, _ in self._fields)
+        if not isinstance(name, str):
+            return False
+        wanted = name.lower()
+        for key, _ in self._fields:  # noqa: SIM110 - half the time of `any`
+            if key.lower() == wanted:
+                return True
+        return False
 
     def __iter__(self) -> Iterator[str]:
         return iter(dict.fromkeys(key for key, _ in self._fields))
@@ -122,6 +128,12 @@ class Headers:
 
     def vary(self, *names: str) -> None:
         """Adds names to `Vary` that are not in it."""
+        for key, _ in self._fields:
+            if key.lower() == "vary":
+                break
+        else:
+            self._fields.append(("Vary", ", ".join(names)))
+            return
         there = [word.strip() for value in self.all("Vary") for word in value.split(",") if word.strip()]
         if "*" in there:
             return

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 else:
     _web = native("_web")
 
+#: What we wrote ourselves has no spaces around it: a third of the time of `json.loads`.
+_scan: Any = json.JSONDecoder().scan_once  # type: ignore[attr-defined]
+
 COOKIE_BYTES_MAX = 4096
 LOCAL = ("localhost", "127.0.0.1", "[::1]")
 
@@ -35,7 +38,8 @@ class Session(dict[str, Any]):
     __slots__ = ("_began", "_id", "_rotated", "_written")
 
     def __init__(self, data: dict[str, Any] | None = None) -> None:
-        super().__init__(data or {})
+        if data:
+            self.update(data)
         self._written = b""
         self._began = 0
         self._id: str | None = None
@@ -150,8 +154,8 @@ class Sessions:
                 return session
             data = kept
         try:
-            content = json.loads(data)
-        except ValueError:
+            content, _ = _scan(data.decode(), 0)
+        except (ValueError, StopIteration):
             return session
         if isinstance(content, dict):
             session.update(content)

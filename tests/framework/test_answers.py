@@ -7,6 +7,7 @@ import contextvars
 import io
 import json
 import os
+import threading
 import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -503,6 +504,40 @@ def test_asgi_gives_the_same_answers(files: Path) -> None:
     assert asgi(
         app, "/json", "POST", json.dumps({"a": [1, 2]}).encode(), content_type="application/json"
     ).json == {"a": [1, 2]}
+
+
+def test_providers_and_interceptors_reach_handlers_under_asgi() -> None:
+    app = App()
+    threads: list[int] = []
+
+    class Tx: ...
+
+    @app.provide(Tx)
+    def tx() -> Iterator[Tx]:
+        threads.append(threading.get_ident())
+        yield Tx()
+        threads.append(threading.get_ident())
+
+    @app.intercept("/*")
+    def around() -> Iterator[None]:
+        VAR.set("from the interceptor")
+        yield
+
+    @app.get("/sync")
+    def sync(tx: Tx) -> str:
+        threads.append(threading.get_ident())
+        return VAR.get()
+
+    @app.get("/async")
+    async def asynchronous(tx: Tx) -> str:
+        return VAR.get()
+
+    for _ in range(5):
+        assert asgi(app, "/sync").text == "from the interceptor"
+        assert len(set(threads)) == 1
+        assert threads[0] != threading.get_ident()
+        threads.clear()
+    assert asgi(app, "/async").text == "from the interceptor"
 
 
 def test_asgi_cuts_a_stream_when_the_client_goes() -> None:

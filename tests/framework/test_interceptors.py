@@ -157,6 +157,34 @@ def test_generators_are_around_the_handler() -> None:
     assert caller.get("/in/none").status == 404, "a 404 runs through generators as an exception"
 
 
+def test_an_answer_that_is_replaced_is_closed() -> None:
+    app = App()
+    log: list[str] = []
+
+    @app.intercept("/replace/*")
+    def replace() -> Any:
+        yield
+        return Response("other")
+
+    @app.intercept("/fail/*")
+    def fail() -> Any:
+        yield
+        raise ValueError("x")
+
+    def handler() -> Response:
+        response = stream(iter(["x"]))
+        response.on_close(lambda: log.append("closed"))
+        return response
+
+    app.get("/replace/x")(handler)
+    app.get("/fail/x")(handler)
+    caller = Caller(app)
+    assert caller.get("/replace/x").text == "other"
+    assert log == ["closed"]
+    assert caller.get("/fail/x").status == 500
+    assert log == ["closed", "closed"]
+
+
 def test_captures_are_converted() -> None:
     app = App()
     seen: list[Any] = []
@@ -484,6 +512,13 @@ def test_groups_and_merged_apps() -> None:
     assert caller.get("/admin").text == "admin"
     assert ran == ["admin", "admin"]
     assert Caller(blog).get("/post").text == "post", "the mounted app still works by itself"
+    late = App()
+    outer = App()
+    outer.mount("/late", late)
+    late.get("/")(lambda: "x")
+    assert Caller(outer).get("/late/").text == "x"
+    with pytest.raises(RuntimeError, match="begun to serve"):
+        late.get("/later")
 
 
 def test_foreign_wsgi_apps() -> None:
