@@ -555,6 +555,51 @@ def test_a_statement_that_surely_was_not_sent_goes_over_another_connection(
     assert names(db) == ["only once"]
 
 
+def test_while_connections_break_nothing_is_half_done_or_wrongly_reported(
+    server: mariadb.MariaDB, db: Database, proxy: mariadb.Proxy
+) -> None:
+    through = Database(server.url("pool=3&pool_timeout=30", port=proxy.port))
+    kept: set[str] = set()
+    unknown: set[str] = set()
+    refused: set[str] = set()
+    over = threading.Event()
+
+    def write(number: int) -> None:
+        for turn in range(60):
+            pair = {f"{number}/{turn}/a", f"{number}/{turn}/b"}
+            try:
+                with through.tx():
+                    for name in sorted(pair):
+                        through.execute("INSERT INTO users (name) VALUES (?)", name)
+            except CommitUnknown:
+                unknown.update(pair)
+            except OperationalError:
+                refused.update(pair)
+            else:
+                kept.update(pair)
+
+    def breaking() -> None:
+        while not over.wait(0.02):
+            proxy.drop_all()
+
+    breaker = threading.Thread(target=breaking)
+    breaker.start()
+    writers = [threading.Thread(target=write, args=[n]) for n in range(6)]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join()
+    over.set()
+    breaker.join()
+    there = set(names(db))
+    assert len(kept) + len(unknown) + len(refused) == 6 * 60 * 2
+    assert kept
+    assert unknown | refused, "something was broken"
+    assert kept <= there
+    assert not refused & there
+    assert len({name[:-1] for name in there}) * 2 == len(there), "both of each pair"
+
+
 def test_a_killed_server(tmp_path: Path) -> None:
     with mariadb.running() as server:
         db = Database(server.url("pool=2&connect_timeout=2"))

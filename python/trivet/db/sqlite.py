@@ -42,7 +42,7 @@ class Connection(sqlite3.Connection):
         self.broken: str | None = None
 
     def close(self) -> None:
-        # Closing what a fork copied would take part in the parent's locks (sqlite.org/howtocorrupt.html §2.6).
+        # Closing what a fork copied would take part in the parent's locks: sqlite.org/howtocorrupt.html 2.6.
         if self.pid == os.getpid():
             super().close()
 

@@ -57,13 +57,18 @@ impl Failure {
 
 /// What the client library says, without its names for it.
 fn reason(error: &mysql::Error) -> String {
-    use std::io::ErrorKind;
+    use std::error::Error;
+    use std::io::{self, ErrorKind};
+    let of_io = |e: &io::Error| match e.kind() {
+        ErrorKind::WouldBlock | ErrorKind::TimedOut => "no answer in time".into(),
+        _ => e.to_string(),
+    };
     match error {
-        mysql::Error::IoError(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
-            "no answer in time".into()
+        mysql::Error::IoError(e) => of_io(e),
+        // What went wrong on the way is inside.
+        mysql::Error::CodecError(e) => {
+            e.source().and_then(|inner| inner.downcast_ref()).map_or_else(|| e.to_string(), of_io)
         }
-        mysql::Error::IoError(e) => e.to_string(),
-        mysql::Error::CodecError(e) => e.to_string(),
         mysql::Error::DriverError(e) => e.to_string(),
         mysql::Error::TlsError(e) => e.to_string(),
         other => other.to_string(),
