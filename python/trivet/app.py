@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 import sys
 import threading
 import traceback
@@ -15,13 +16,14 @@ from ._load import native
 from .cors import CORS
 from .errors import HTTPError
 from .plan import Parameter, describe
-from .response import SEVERAL, Response, convert, make, moved, options, sent
+from .response import HTML, SEVERAL, Response, convert, make, moved, options, sent
 from .session import Session, Sessions
 from .values import Fields, Upload, Values
 
 if TYPE_CHECKING:
     from . import _web
     from .asgi import Asgi
+    from .templates import Templates
 else:
     _web = native("_web")
 
@@ -355,6 +357,8 @@ class App(_web.App, Registrar):
     - `sessions`: how sessions are kept. `json`: makes something simpler of what JSON does not know.
     - `trusted_origins`: other origins whose pages may send what changes something (CSRF).
     - `cors`: a rule for all routes.
+    - `templates`: a folder of templates beside the module, or several; or `Templates` that are made already.
+      `engine` is "minijinja" or "jinja2". In them `url_for` is `app.url`.
     - `body_bytes_max`, `form_bytes_max` (without files), `parts_max`, `parameters_max`: limits; 413 beyond.
     """
 
@@ -367,6 +371,8 @@ class App(_web.App, Registrar):
         json: Callable[[Any], Any] | None = None,
         trusted_origins: Iterable[str] = (),
         cors: CORS | None = None,
+        templates: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | Templates | None = None,
+        engine: Literal["minijinja", "jinja2"] = "minijinja",
         body_bytes_max: int = 16 * 1024 * 1024,
         form_bytes_max: int = 512 * 1024,
         parts_max: int = 1000,
@@ -395,6 +401,11 @@ class App(_web.App, Registrar):
         #: Raise what no error handler took, for tests and development.
         self.propagate_errors = False
         self.sessions = sessions or Sessions()
+        self._templates: Templates | None = None
+        if templates is not None:
+            self._templates = self._find_templates(
+                templates, engine, sys._getframe(1).f_globals.get("__file__")
+            )
         if secret is not None:
             keys = [secret] if isinstance(secret, (str, bytes)) else list(secret)
             encoded = [key.encode() if isinstance(key, str) else bytes(key) for key in keys]
@@ -734,6 +745,38 @@ class App(_web.App, Registrar):
             known.update(owners[0]._converters)
         return known
 
+    def _find_templates(self, given: Any, engine: str, module: str | None) -> Templates:
+        from .templates import Templates
+
+        root = os.path.dirname(os.path.abspath(module)) if module else None
+        made = given if isinstance(given, Templates) else Templates(given, root=root, engine=engine)
+        made.add_global("url_for", self.url)
+        return made
+
+    @property
+    def templates(self) -> Templates:
+        """The app's templates: filters, tests and names for all of them are registered here."""
+        if self._templates is None:
+            raise RuntimeError('the app has no templates\nhint: `App(templates="templates")`')
+        return self._templates
+
+    def render(self, name: str, /, **context: Any) -> str:
+        """The text of a template with these variables."""
+        return self.templates.render(name, **context)
+
+    def openapi(
+        self,
+        *,
+        title: str | None = None,
+        version: str = "0.1.0",
+        description: str | None = None,
+        servers: Sequence[str] = (),
+    ) -> dict[str, Any]:
+        """The OpenAPI 3.1 document of the app, from its handlers' signatures; what `json.dumps` takes."""
+        from .openapi import of
+
+        return of(self, title=title, version=version, description=description, servers=servers)
+
     @property
     def asgi(self) -> Asgi:
         """The app for ASGI servers: `uvicorn module:app.asgi`."""
@@ -803,6 +846,12 @@ class App(_web.App, Registrar):
         if self.propagate_errors:
             raise error
         report(request.environ, error)
+        if os.environ.get("TRIVET_DEV"):
+            from .dev import error_page
+
+            page = error_page(error, request.environ)
+            if page is not None:
+                return Response(page, 500, [("Content-Type", HTML), ("Cache-Control", "no-store")])
         return default_answer(request, HTTPError(500))
 
 
