@@ -123,9 +123,8 @@ impl<'py> Answer<'py> {
             }
         }
         if let Some(fields) = fields {
-            if !(fields.is_instance_of::<PyDict>() || fields.is_instance_of::<PyList>())
-                && !fields.is_instance(hooks(py)?.headers.bind(py))?
-            {
+            let plain = fields.is_instance_of::<PyDict>() || fields.is_instance_of::<PyList>();
+            if !plain && !fields.is_instance(hooks(py)?.headers.bind(py))? {
                 return Err(wrong());
             }
             let response = answer.full(py)?;
@@ -288,8 +287,7 @@ fn head_of<'py>(
         let value = pair.get_item(1)?;
         let known = check(&name, &value)?;
         match known {
-            Known::Type if bodiless => continue,
-            Known::Length if bodiless => continue,
+            Known::Type | Known::Length if bodiless => continue,
             // What we count ourselves is right; only HEAD may speak of a body that is not made.
             Known::Length if whole.is_some_and(|bytes| bytes > 0 || !is_head) => continue,
             Known::Type => has_type = true,

@@ -221,7 +221,7 @@ fn parts(request: &Bound<'_, Request>, hooks: &'static Hooks, content_type: &[u8
         ..multipart::Limits::default()
     };
     let boundary = multipart::boundary(content_type).map_err(refuse)?;
-    let mut parser = Multipart::new(&boundary, limits).map_err(refuse)?;
+    let mut parser = Multipart::new(boundary, limits).map_err(refuse)?;
     // Whoever has taken the bytes already has them: else they come as they come.
     let kept = this.body.get().map(|body| body.bind(py).clone());
     let mut form = Form { streamed: kept.is_none(), ..Form::default() };

@@ -10,6 +10,7 @@ use super::hooks::refusal;
 use super::plan::{self, Plan};
 
 /// How much of a request is read.
+#[expect(clippy::struct_field_names, reason = "they are called so in Python")]
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Limits {
     pub(crate) body_bytes_max: u64,
