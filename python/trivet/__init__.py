@@ -8,11 +8,14 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from ._load import native
+
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from ._web import Request as Request
     from ._web import Signer as Signer
+    from ._web import is_safe_next as is_safe_next
     from .app import App as App
     from .app import Group as Group
     from .app import Interceptor as Interceptor
@@ -48,7 +51,8 @@ if TYPE_CHECKING:
     from .session import Sessions as Sessions
     from .values import Upload as Upload
 
-#: Where each public name is. They are loaded when first asked for: `python -m trivet` and the worker need none of them.
+#: Where each public name is. They are loaded when first asked for: `python -m trivet` and the worker need
+# none of them.
 _PLACES = {
     "App": "app", "Group": "app", "Interceptor": "app", "Route": "app", "StartError": "app",
     "WebSocket": "asgi",
@@ -66,7 +70,7 @@ _PLACES = {
     "Request": "_web", "Signer": "_web", "is_safe_next": "_web",
 }  # fmt: skip
 
-__all__ = [*sorted(_PLACES), "__version__"]  # noqa: PLE0605 - the same names as above
+__all__ = [*sorted(_PLACES), "__version__"]
 
 
 def __getattr__(name: str) -> Any:
@@ -74,12 +78,8 @@ def __getattr__(name: str) -> Any:
     if place is None:
         raise AttributeError(f"module `trivet` has no attribute `{name}`")
     # The app's module gives the Rust half what it needs: whoever takes one of its classes needs that too.
-    from . import app as _app
-
-    if place == "_web":
-        value = getattr(_app._web, name)
-    else:
-        value = getattr(importlib.import_module(f"trivet.{place}"), name)
+    importlib.import_module("trivet.app")
+    value = getattr(native("_web") if place == "_web" else importlib.import_module(f"trivet.{place}"), name)
     globals()[name] = value
     return value
 

@@ -14,7 +14,9 @@ LIBRARY = "trivet_native.abi3.so"
 
 
 def library() -> Path:
-    """Where the library is: named by `TRIVET_WEB_NATIVE`, beside the worker (wheel), or built in this checkout."""
+    """Where the library is: named by `TRIVET_WEB_NATIVE`, beside the worker (wheel), or built in this
+    checkout.
+    """
     named = os.environ.get("TRIVET_WEB_NATIVE")
     if named:
         return Path(named)
@@ -36,7 +38,8 @@ def native(name: str) -> ModuleType:
     path = library()
     if not path.is_file():
         raise ImportError(
-            f"`{path}` is missing\nhint: `pip install --force-reinstall trivet`, or `make build` in a checkout"
+            f"`{path}` is missing\n"
+            "hint: `pip install --force-reinstall trivet`, or `make build` in a checkout"
         )
     loader = ExtensionFileLoader(full, str(path))
     spec = importlib.util.spec_from_file_location(full, path, loader=loader)

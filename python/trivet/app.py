@@ -56,7 +56,9 @@ class Interceptor:
 
 @dataclass(eq=False)
 class Route:
-    """A registered route, `req.route`. `chain`: its interceptors in the order they run, known once the app is frozen."""
+    """A registered route, `req.route`. `chain`: its interceptors in the order they run, known once the app
+    is frozen.
+    """
 
     methods: tuple[str, ...]
     template: str
@@ -120,7 +122,8 @@ class Registrar:
     ) -> Callable[[F], F]:
         """Registers a handler for a path and methods. GET serves HEAD, OPTIONS is answered by itself.
 
-        `needs` is `req.route.needs`, for interceptors and providers. `public=True` exempts from `guard="required"`.
+        `needs` is `req.route.needs`, for interceptors and providers. `public=True` exempts from
+        `guard="required"`.
         `csrf=False` lets other sites' pages send. `cors` lets them read.
         """
         return self._register(
@@ -153,7 +156,7 @@ class Registrar:
                 methods,
                 self._prefix + path,
                 function,
-                name or getattr(function, "__name__", type(function).__name__),
+                name or str(getattr(function, "__name__", type(function).__name__)),
                 needs if needs is not None or group is None else group.needs,
                 bool(group is not None and group.public) if public is None else public,
                 bool(group is None or group.csrf) if csrf is None else csrf,
@@ -233,8 +236,10 @@ class Registrar:
     ) -> Callable[[F], F]:
         """Runs a function before everything that answers below a pattern, around it where it is a generator.
 
-        `*` is one segment, a last `/*` all below, `{name}` one segment that the function gets. `except_` names
-        templates of routes. In a group, patterns and exceptions are below its prefix. `host`: names, `.example.com`
+        `*` is one segment, a last `/*` all below, `{name}` one segment that the function gets. `except_`
+        names
+        templates of routes. In a group, patterns and exceptions are below its prefix. `host`: names,
+        `.example.com`
         for all below; `methods`: GET stands for HEAD too. `guard=True` marks what decides who gets in.
         """
         self._app._check_open()
@@ -285,7 +290,8 @@ class Registrar:
     ) -> None:
         """Serves the files of a folder below a path, with conditions and ranges, through the interceptors.
 
-        `max_age`: seconds for which caches may keep them. `index`: the file for a folder's own path. Hidden files and
+        `max_age`: seconds for which caches may keep them. `index`: the file for a folder's own path.
+        Hidden files and
         links that lead out of the folder are 404.
         """
         from .static import folder as handler
@@ -295,7 +301,9 @@ class Registrar:
             handler(folder, max_age, index)
         )
 
-    def mount(self, path: str, app: App | WSGI, *, public: bool | None = None, csrf: bool | None = None) -> None:
+    def mount(
+        self, path: str, app: App | WSGI, *, public: bool | None = None, csrf: bool | None = None
+    ) -> None:
         """Merges another `App` below a path, or hands what lies below to any WSGI app."""
         self._app._check_open()
         path = path.rstrip("/")
@@ -306,8 +314,10 @@ class Registrar:
             return
         if not callable(app):
             raise TypeError(f"`{app!r}` is no WSGI app")
-        if inspect.iscoroutinefunction(app) or inspect.iscoroutinefunction(getattr(app, "__call__", None)):
-            raise StartError(f"what is mounted at `{path}` is an ASGI app\nhint: only WSGI apps can be mounted")
+        if inspect.iscoroutinefunction(app) or inspect.iscoroutinefunction(type(app).__call__):
+            raise StartError(
+                f"what is mounted at `{path}` is an ASGI app\nhint: only WSGI apps can be mounted"
+            )
         name = getattr(app, "__name__", type(app).__name__)
         self._register(path or "/", (), name, None, public, csrf, None, None, "mount")(app)
 
@@ -324,23 +334,24 @@ class Group(Registrar):
         csrf: bool | None,
         cors: CORS | None,
     ) -> None:
-        if prefix and not prefix.startswith("/") or prefix.endswith("/"):
+        if (prefix and not prefix.startswith("/")) or prefix.endswith("/"):
             raise StartError(f"the prefix `{prefix}` of a group begins with a slash and ends with none")
         above = parent._group
         self._app = parent._app
         self._prefix = parent._prefix + prefix
         self._group = self
-        self.needs = needs if needs is not None or above is None else above.needs
-        self.public = bool(above is not None and above.public) if public is None else public
-        self.csrf = bool(above is None or above.csrf) if csrf is None else csrf
-        self.cors = cors or (above.cors if above is not None else self._app._cors)
+        self.needs: Any = needs if needs is not None or above is None else above.needs
+        self.public: bool = bool(above is not None and above.public) if public is None else public
+        self.csrf: bool = bool(above is None or above.csrf) if csrf is None else csrf
+        self.cors: CORS | None = cors or (above.cors if above is not None else self._app._cors)
 
 
 class App(_web.App, Registrar):
     """A web app: a WSGI callable; `app.asgi` is the same for ASGI.
 
     - `secret`: signs sessions; a list holds the new key first and old ones behind it.
-    - `guard="required"`: every route needs an interceptor with `guard=True` that always runs, or `public=True`.
+    - `guard="required"`: every route needs an interceptor with `guard=True` that always runs, or
+      `public=True`.
     - `sessions`: how sessions are kept. `json`: makes something simpler of what JSON does not know.
     - `trusted_origins`: other origins whose pages may send what changes something (CSRF).
     - `cors`: a rule for all routes.
@@ -400,7 +411,7 @@ class App(_web.App, Registrar):
     # Registration
 
     def _check_open(self) -> None:
-        if self._decided is not None:
+        if self._decided is not None or self._is_taken:
             raise RuntimeError(
                 "the app has begun to serve: nothing can be registered any more\n"
                 "hint: register at import, before the first request"
@@ -415,7 +426,8 @@ class App(_web.App, Registrar):
     def provide(self, type: Any, function: Any = None) -> Any:
         """Says where arguments of a type come from: called once a request, its value shared by all who ask.
 
-        A generator yields the value and is resumed when the answer is made, or sent if it streams; exceptions of
+        A generator yields the value and is resumed when the answer is made, or sent if it streams;
+        exceptions of
         the handler are thrown into it.
         """
         self._check_open()
@@ -436,9 +448,11 @@ class App(_web.App, Registrar):
         return register if function is None else register(function)
 
     def error(self, what: type[BaseException] | int) -> Callable[[F], F]:
-        """Answers for exceptions of a class, or for a status. The function gets the exception, and `req` if it asks.
+        """Answers for exceptions of a class, or for a status. The function gets the exception, and `req`
+        if it asks.
 
-        The most specific class wins; of a mounted app and the one around it, the mounted one. A text or dict is sent
+        The most specific class wins; of a mounted app and the one around it, the mounted one. A text or
+        dict is sent
         with the exception's status, 500 where it has none.
         """
         self._check_open()
@@ -535,12 +549,16 @@ class App(_web.App, Registrar):
             for middleware in self._wraps:
                 outer = middleware(outer)
         self._load(told, check, outer)
+        for _, owners in self._places:
+            owners[0]._is_taken = True
         self._runs_more_than_handlers = bool(
             interceptors or providers or any(route.kind == "mount" for route in routes)
         )
         self._decided = routes
 
     _last: list[Route] | None = None
+    #: An app around this one has begun to serve.
+    _is_taken = False
     _runs_more_than_handlers = True
 
     def _collect(
@@ -606,9 +624,7 @@ class App(_web.App, Registrar):
         def find(wanted: Any) -> int | None:
             for owner in owners:
                 for place, provider in enumerate(providers):
-                    if provider.owners[0] is owner and (
-                        provider.type is wanted or provider.type == wanted
-                    ):
+                    if provider.owners[0] is owner and (provider.type is wanted or provider.type == wanted):
                         return place
             return None
 
@@ -801,7 +817,7 @@ def _call_error(app: App, handler: Callable[..., Any], error: BaseException, req
     for parameter in parameters:
         if parameter.name in plan.REQUEST_NAMES:
             given.append(request)
-        elif not given or request in given and len(given) == 1:
+        elif not given or (request in given and len(given) == 1):
             given.append(error)
         elif parameter.default is parameter.empty:
             given.append(request)
@@ -840,7 +856,7 @@ def _covers(interceptor: Interceptor, route: Route) -> bool:
     if interceptor.methods is None:
         return True
     return route.kind != "mount" and all(
-        method in interceptor.methods or method == "HEAD" and "GET" in interceptor.methods
+        method in interceptor.methods or (method == "HEAD" and "GET" in interceptor.methods)
         for method in route.methods
     )
 
@@ -892,7 +908,9 @@ def _foreign(request: _web.Request, app: WSGI, below: str) -> Response:
     told: list[Any] = []
     written: list[bytes] = []
 
-    def start_response(status: str, fields: list[tuple[str, str]], exc_info: Any = None) -> Callable[[bytes], None]:
+    def start_response(
+        status: str, fields: list[tuple[str, str]], exc_info: Any = None
+    ) -> Callable[[bytes], None]:
         if told and exc_info is None:
             raise AssertionError("`start_response` was called twice without an exception (PEP 3333)")
         told[:] = [int(status[:3]), list(fields)]

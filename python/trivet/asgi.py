@@ -1,6 +1,7 @@
 """`app.asgi`: the same app for ASGI servers; and coroutines for servers that have no loop.
 
-The request is opened and finished as under WSGI (`_web.App._open`). In between, an `async def` handler runs on the
+The request is opened and finished as under WSGI (`_web.App._open`). In between, an `async def` handler
+runs on the
 loop, any other in a bounded pool of threads, where interceptors and providers run too.
 """
 
@@ -64,9 +65,15 @@ class Asgi:
                 if self._pool is None:
                     self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="trivet")
         context = contextvars.copy_context()
-        return await asyncio.get_running_loop().run_in_executor(
-            self._pool, lambda: context.run(function, *args)
-        )
+        try:
+            return await asyncio.get_running_loop().run_in_executor(
+                self._pool, lambda: context.run(function, *args)
+            )
+        finally:
+            # What an interceptor set is there for the handler, as it is under WSGI.
+            for variable, value in context.items():
+                if variable.get(context) is not value:
+                    variable.set(value)
 
     def _may_block(self, method: str) -> bool:
         """Whether the way to the handler may run code of the app, or wait for the body."""
@@ -96,36 +103,40 @@ class Asgi:
                 await send({"type": "lifespan.shutdown.complete"})
                 return
 
-    async def _open(self, environ: dict[str, Any]) -> tuple[_web.Flight, bool]:
+    def _begin(self, environ: dict[str, Any]) -> Response | _web.Flight:
+        """The answer, or what is left to be awaited. A handler that is not async runs in the thread that its
+        providers ran in: some of what they give belongs to a thread."""
+        flight = self._app._open(environ)
+        return flight if flight.is_async else flight.run()
+
+    async def _open(self, environ: dict[str, Any]) -> tuple[Response | _web.Flight, bool]:
         self._app.freeze()
-        blocks = self._may_block(environ["REQUEST_METHOD"])
-        if blocks:
-            return await self._in_pool(self._app._open, environ), True
-        return self._app._open(environ), False
+        if self._may_block(environ["REQUEST_METHOD"]):
+            return await self._in_pool(self._begin, environ), True
+        flight = self._app._open(environ)
+        return (flight, False) if flight.is_async else (await self._in_pool(flight.run), False)
 
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
         body = _Input(receive, asyncio.get_running_loop())
         environ = environ_of(scope, body)
-        flight, blocks = await self._open(environ)
-        if not flight.is_async:
-            response = await self._in_pool(flight.run)
+        begun, blocks = await self._open(environ)
+        if isinstance(begun, Response):
+            response = begun
         else:
             await body.prefetch()
             try:
-                value = await flight.call()
+                value = await begun.call()
             except Exception as error:  # noqa: BLE001 - the app's error handlers look at it
-                response = await self._in_pool(flight.fail, error)
+                response = await self._in_pool(begun.fail, error)
             except BaseException as error:
                 # Cancelled: providers and interceptors are told, and nothing is answered.
-                flight.fail(error)
+                begun.fail(error)
                 raise
             else:
-                response = await self._in_pool(flight.finish, value) if blocks else flight.finish(value)
+                response = await self._in_pool(begun.finish, value) if blocks else begun.finish(value)
         await self._answer(environ, response, body, send)
 
-    async def _answer(
-        self, environ: dict[str, Any], response: Response, body: _Input, send: Send
-    ) -> None:
+    async def _answer(self, environ: dict[str, Any], response: Response, body: _Input, send: Send) -> None:
         is_head = environ["REQUEST_METHOD"] == "HEAD"
         try:
             status, fields, bodiless = _web.response_head(response, is_head)
@@ -193,8 +204,8 @@ class Asgi:
         socket = WebSocket(scope, receive, send)
         environ["trivet.websocket"] = socket
         flight, _ = await self._open(environ)
-        if not flight.is_async:
-            await self._refuse(environ, await self._in_pool(flight.run), scope, send)
+        if isinstance(flight, Response):
+            await self._refuse(environ, flight, scope, send)
             return
         try:
             await flight.call()
@@ -259,7 +270,9 @@ def environ_of(scope: Scope, body: _Input) -> dict[str, Any]:
         "SERVER_NAME": "localhost",
         "SERVER_PORT": "80",
         "wsgi.version": (1, 0),
-        "wsgi.url_scheme": {"ws": "http", "wss": "https"}.get(scope.get("scheme", "http"), scope.get("scheme", "http")),
+        "wsgi.url_scheme": {"ws": "http", "wss": "https"}.get(
+            scope.get("scheme", "http"), scope.get("scheme", "http")
+        ),
         "wsgi.input": body,
         "wsgi.input_terminated": True,
         "wsgi.errors": sys.stderr,
@@ -271,7 +284,10 @@ def environ_of(scope: Scope, body: _Input) -> dict[str, Any]:
     if raw:
         environ["RAW_URI"] = raw.decode("latin-1")
     if scope.get("server"):
-        environ["SERVER_NAME"], environ["SERVER_PORT"] = str(scope["server"][0]), str(scope["server"][1] or "")
+        environ["SERVER_NAME"], environ["SERVER_PORT"] = (
+            str(scope["server"][0]),
+            str(scope["server"][1] or ""),
+        )
     if scope.get("client"):
         environ["REMOTE_ADDR"], environ["REMOTE_PORT"] = str(scope["client"][0]), str(scope["client"][1])
     for name, value in scope["headers"]:
@@ -289,7 +305,9 @@ def environ_of(scope: Scope, body: _Input) -> dict[str, Any]:
 
 
 class _Input:
-    """`wsgi.input` over `receive`: threads of the pool wait for the loop; on the loop everything must be there."""
+    """`wsgi.input` over `receive`: threads of the pool wait for the loop; on the loop everything must be
+    there.
+    """
 
     def __init__(self, receive: Receive, loop: asyncio.AbstractEventLoop, ended: bool = False) -> None:
         self._receive = receive
@@ -499,4 +517,3 @@ class blocking:
         close = getattr(self._iterator, "aclose", None)
         if close is not None:
             wait(self._app, close())
-

@@ -164,9 +164,7 @@ class ServiceUnavailable(_Fixed):
     status = 503
 
 
-def error_for(
-    status: int, detail: str = "", headers: Iterable[tuple[str, str]] | None = None
-) -> HTTPError:
+def error_for(status: int, detail: str = "", headers: Iterable[tuple[str, str]] | None = None) -> HTTPError:
     """The error of that status, of its own class if it has one."""
     error = HTTPError._of_status.get(status, HTTPError).__new__(HTTPError._of_status.get(status, HTTPError))
     HTTPError.__init__(error, status, detail, headers)
@@ -180,7 +178,9 @@ def wants_json(accept: str) -> bool:
 
 
 def page(error: HTTPError, accept: str) -> tuple[bytes, str]:
-    """Body and content type that say what went wrong: JSON where the client asks for it, else a small page."""
+    """Body and content type that say what went wrong: JSON where the client asks for it, else a small
+    page.
+    """
     detail = error.detail or ""
     if wants_json(accept):
         told: dict[str, Any] = {"status": error.status, "error": error.phrase}

@@ -1,4 +1,6 @@
-"""What an annotation says about where an argument comes from: `Body[Todo]`, `Form[str]`, `Annotated[str, Query("from")]`."""
+"""What an annotation says about where an argument comes from: `Body[Todo]`, `Form[str]`, `Annotated[str,
+Query("from")]`.
+"""
 
 from __future__ import annotations
 

@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 else:
     _web = native("_web")
 
-#: What `_web.Plan` reads: source, place, key, kind, many, empty is None, required, default, name if by name only.
+#: What `_web.Plan` reads: source, place, key, kind, many, empty is None, required, default, name if by name
+# only.
 Told = tuple[str, int, str, Any, bool, bool, bool, Any, "str | None"]
 
 REQUEST_NAMES = ("req", "request")
@@ -42,7 +43,8 @@ class PlanError(TypeError):
 class Parameter:
     """An argument of a handler, as it was planned.
 
-    `source`: `path`, `query`, `form`, `upload`, `body`, `request`, `session` or `provided`. `key` is its name in the
+    `source`: `path`, `query`, `form`, `upload`, `body`, `request`, `session` or `provided`. `key` is its
+    name in the
     request, `annotation` its type without markers.
     """
 
@@ -68,7 +70,7 @@ def hints_of(function: Callable[..., Any], names: Mapping[str, Any] | None) -> d
     target: Any = function
     while hasattr(target, "func") and hasattr(target, "args"):  # functools.partial
         target = target.func
-    if not inspect.isroutine(target) and not inspect.isclass(target) and hasattr(type(target), "__call__"):
+    if not inspect.isroutine(target) and not inspect.isclass(target) and callable(target):
         target = type(target).__call__
     try:
         return typing.get_type_hints(target, localns=dict(names) if names else None, include_extras=True)
@@ -91,7 +93,8 @@ def arguments(
 ) -> tuple[list[Told], list[Parameter]]:
     """The plan of a function.
 
-    `path`: name and converter of each of the path's parameters (of a pattern's captures if `pattern`). `provided`
+    `path`: name and converter of each of the path's parameters (of a pattern's captures if `pattern`).
+    `provided`
     gives the place of a type's provider. `injected_only`: nothing from the query (interceptors, providers).
     Raises `PlanError`.
     """
@@ -106,9 +109,13 @@ def arguments(
     for name, parameter in signature.parameters.items():
         where = f"parameter `{name}` of {describe(function)}"
         if parameter.kind is inspect.Parameter.VAR_POSITIONAL:
-            raise PlanError(f"`*{name}` of {describe(function)} has no names to plan by\nhint: write each parameter")
+            raise PlanError(
+                f"`*{name}` of {describe(function)} has no names to plan by\nhint: write each parameter"
+            )
         if parameter.kind is inspect.Parameter.VAR_KEYWORD:
-            raise PlanError(f"`**{name}` of {describe(function)} would take anything\nhint: write each parameter")
+            raise PlanError(
+                f"`**{name}` of {describe(function)} would take anything\nhint: write each parameter"
+            )
         required = parameter.default is inspect.Parameter.empty
         default = None if required else parameter.default
         by_name = name if parameter.kind is inspect.Parameter.KEYWORD_ONLY else None
@@ -140,17 +147,16 @@ def arguments(
                 marks or inner in (_web.Request, Session, Upload) or provided(inner) is not None
             ):
                 raise PlanError(
-                    f"{where} is in the path and annotated as something else\nhint: give one of them another name"
+                    f"{where} is in the path and annotated as something else\n"
+                    "hint: give one of them another name"
                 )
             kind = "same"
             if annotation is not inspect.Parameter.empty and (pattern or not same_kind(converter, inner)):
                 kind = scalar(inner)
                 if kind is None:
-                    raise PlanError(
-                        f"{where} is in the path: it can be {SCALARS}, not `{shown(inner)}`"
-                    )
+                    raise PlanError(f"{where} is in the path: it can be {SCALARS}, not `{shown(inner)}`")
             add("path", inner if annotation is not inspect.Parameter.empty else str, place=place, kind=kind)
-        elif annotation is inspect.Parameter.empty and name in REQUEST_NAMES or inner is _web.Request:
+        elif (annotation is inspect.Parameter.empty and name in REQUEST_NAMES) or inner is _web.Request:
             add("request", _web.Request)
         elif inner is Session:
             add("session", Session)
@@ -172,7 +178,7 @@ def arguments(
             )
         elif any(isinstance(mark, BodyMarker) for mark in marks):
             add("body", bare, kind=body_decoder(bare, where))
-        elif inner is Upload or get_origin(inner) is list and get_args(inner) == (Upload,):
+        elif inner is Upload or (get_origin(inner) is list and get_args(inner) == (Upload,)):
             many = inner is not Upload
             if not required and default is not None and not many:
                 raise PlanError(f"{where}: the default of an upload is None")
@@ -184,7 +190,8 @@ def arguments(
             kind = scalar(item)
             if kind is None:
                 raise PlanError(
-                    f"{where} is `{shown(bare)}`: from a request come {SCALARS}, Optional and lists of these\n"
+                    f"{where} is `{shown(bare)}`: from a request come {SCALARS}, "
+                    "Optional and lists of these\n"
                     f"hint: `Body[{shown(inner)}]` for the request's body, or `@app.provide({shown(inner)})`"
                 )
             source = "form" if any(isinstance(mark, FormMarker) for mark in marks) else "query"
@@ -237,11 +244,21 @@ def shown(annotation: Any) -> str:
 
 
 #: What a converter of the router gives.
-GIVES = {"int": int, "float": float, "uuid": uuid.UUID, "date": datetime.date, "str": str, "path": str, "re": str}
+GIVES = {
+    "int": int,
+    "float": float,
+    "uuid": uuid.UUID,
+    "date": datetime.date,
+    "str": str,
+    "path": str,
+    "re": str,
+}
 
 
 def same_kind(converter: str, annotation: Any) -> bool:
-    """Whether the converter already gives what the annotation says. Converters of the app give what they give."""
+    """Whether the converter already gives what the annotation says. Converters of the app give what they
+    give.
+    """
     return converter not in GIVES or GIVES[converter] is annotation
 
 
@@ -397,7 +414,9 @@ def _misfit(path: str, wanted: str, value: Any) -> Misfit:
 
 
 def builder(annotation: Any, where: str, _open: tuple[Any, ...] = ()) -> Builder:
-    """Makes values of a type from JSON: dataclasses, typed dicts as they are, lists, dicts, scalars, unions with None."""
+    """Makes values of a type from JSON: dataclasses, typed dicts as they are, lists, dicts, scalars,
+    unions with None.
+    """
     annotation, _ = unmarked(annotation)
     inner, optional = without_none(annotation)
     if optional:
@@ -452,13 +471,17 @@ def _scalar_builder(annotation: Any, where: str) -> Builder:
         return build_float
     kind = scalar(annotation)
     if not callable(kind):
-        raise PlanError(f"{where}: nothing makes `{shown(annotation)}` of JSON\nhint: use a dataclass, or `Body[dict]`")
+        raise PlanError(
+            f"{where}: nothing makes `{shown(annotation)}` of JSON\nhint: use a dataclass, or `Body[dict]`"
+        )
     expects = getattr(kind, "expects", shown(annotation))
 
     def build_text(value: Any, path: str) -> Any:
         if isinstance(value, bool) or not isinstance(value, (str, int, float)):
             raise _misfit(path, expects, value)
-        if annotation in (datetime.date, datetime.time, datetime.datetime, uuid.UUID) and not isinstance(value, str):
+        if annotation in (datetime.date, datetime.time, datetime.datetime, uuid.UUID) and not isinstance(
+            value, str
+        ):
             raise _misfit(path, expects, value)
         try:
             return kind(str(value))
@@ -513,7 +536,9 @@ def _dataclass_builder(annotation: type, where: str, _open: tuple[Any, ...]) -> 
 
 
 def shape(cls: type) -> tuple[str, ...] | str | None:
-    """How objects of a class are written as JSON: attribute names, a method's name, `str`, `value`, or None."""
+    """How objects of a class are written as JSON: attribute names, a method's name, `str`, `value`, or
+    None.
+    """
     if dataclasses.is_dataclass(cls):
         return tuple(field.name for field in dataclasses.fields(cls))
     fields = getattr(cls, "__struct_fields__", None)
@@ -542,14 +567,19 @@ def jsonable(value: Any) -> Any:
     if isinstance(value, (set, frozenset)):
         return sorted(value, key=str)
     raise TypeError(
-        f"`{type(value).__name__}` cannot be written as JSON\nhint: `App(json=function)` can make something of it"
+        f"`{type(value).__name__}` cannot be written as JSON\n"
+        "hint: `App(json=function)` can make something of it"
     )
-
-
-def loads(data: bytes) -> Any:
-    """JSON as Python objects. NaN and infinity, which JSON has not, are errors."""
-    return json.loads(data, parse_constant=_constant)
 
 
 def _constant(name: str) -> Any:
     raise ValueError(f"JSON has no `{name}`")
+
+
+# Made once: `json.loads` guesses the encoding and makes a decoder each time, 6 µs where this is 1.
+_decode = json.JSONDecoder(parse_constant=_constant).decode
+
+
+def loads(data: bytes) -> Any:
+    """JSON (RFC 8259: UTF-8) as Python objects. `ValueError` for what is none, NaN and infinity among it."""
+    return _decode(data.decode())

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 else:
     _web = native("_web")
 
+#: What we wrote ourselves has no spaces around it: a third of the time of `json.loads`.
+_scan: Any = json.JSONDecoder().scan_once  # type: ignore[attr-defined]
+
 COOKIE_BYTES_MAX = 4096
 LOCAL = ("localhost", "127.0.0.1", "[::1]")
 
@@ -27,14 +30,16 @@ LOCAL = ("localhost", "127.0.0.1", "[::1]")
 class Session(dict[str, Any]):
     """What is kept of a visitor: texts as keys, JSON's kinds as values.
 
-    Changes at any depth are noticed: what is written at the end is compared with what was read. `rotate()` belongs
+    Changes at any depth are noticed: what is written at the end is compared with what was read. `rotate()`
+    belongs
     behind every sign-in, `clear()` behind every sign-out.
     """
 
     __slots__ = ("_began", "_id", "_rotated", "_written")
 
     def __init__(self, data: dict[str, Any] | None = None) -> None:
-        super().__init__(data or {})
+        if data:
+            self.update(data)
         self._written = b""
         self._began = 0
         self._id: str | None = None
@@ -88,7 +93,8 @@ class Sessions:
 
     - `max_age`: seconds after which a session that is not used ends; None for the browser's own session.
     - `secure`: None is `Secure` everywhere but on plain http to this very machine.
-    - `store`: where data lies on the server; without one it is in the cookie, signed and readable, 4 KiB at most.
+    - `store`: where data lies on the server; without one it is in the cookie, signed and readable, 4 KiB
+      at most.
     - `flask=True` also reads the cookies of a Flask app with the same secret.
     """
 
@@ -148,8 +154,8 @@ class Sessions:
                 return session
             data = kept
         try:
-            content = json.loads(data)
-        except ValueError:
+            content, _ = _scan(data.decode(), 0)
+        except (ValueError, StopIteration):
             return session
         if isinstance(content, dict):
             session.update(content)

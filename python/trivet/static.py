@@ -21,7 +21,9 @@ else:
 def folder(
     where: str | os.PathLike[str], max_age: int | None, index: str | None
 ) -> Callable[[_web.Request, str], Response]:
-    """A handler for `{path:path}`: regular files below `where`, never hidden ones, never out of it by a link."""
+    """A handler for `{path:path}`: regular files below `where`, never hidden ones, never out of it by a
+    link.
+    """
     root = Path(where).resolve()
 
     def serve(req: _web.Request, path: str) -> Response:

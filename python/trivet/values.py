@@ -62,7 +62,7 @@ class Fields(Mapping[str, str]):
 
     def __getitem__(self, name: str) -> str:
         value = self._environ.get(self._key(name))
-        if value is None or value == "" and self._key(name).startswith("CONTENT_"):
+        if value is None or (value == "" and self._key(name).startswith("CONTENT_")):
             raise KeyError(name)
         return str(value)
 
@@ -83,8 +83,10 @@ class Fields(Mapping[str, str]):
 class Upload:
     """A file of a form.
 
-    `filename` is made safe to be a name of a file of ours (no folders, no control characters, never empty or dotted);
-    `client_filename` is what the client sent. `size` is in bytes. Larger files lie in a temporary file, which ends
+    `filename` is made safe to be a name of a file of ours (no folders, no control characters, never empty
+    or dotted);
+    `client_filename` is what the client sent. `size` is in bytes. Larger files lie in a temporary file,
+    which ends
     with the request unless it is saved.
     """
 

@@ -45,7 +45,9 @@ class Input(io.BytesIO):
 def environ_of(
     method: str, path: str, body: bytes = b"", query: str | None = None, **more: Any
 ) -> dict[str, Any]:
-    """`path` is decoded; `more` are header fields in lower case with underscores, or entries with a dot or in capitals."""
+    """`path` is decoded; `more` are header fields in lower case with underscores, or entries with a dot or
+    in capitals.
+    """
     if query is None:
         path, _, query = path.partition("?")
     environ: dict[str, Any] = {
@@ -76,7 +78,9 @@ def call(app: Callable[..., Any], environ: dict[str, Any]) -> Answer:
     told: list[Any] = []
     written: list[bytes] = []
 
-    def start_response(status: str, fields: list[tuple[str, str]], exc_info: Any = None) -> Callable[[bytes], None]:
+    def start_response(
+        status: str, fields: list[tuple[str, str]], exc_info: Any = None
+    ) -> Callable[[bytes], None]:
         assert not told or exc_info, "start_response was called twice"
         told[:] = [status, fields]
         return written.append
@@ -90,7 +94,9 @@ def call(app: Callable[..., Any], environ: dict[str, Any]) -> Answer:
 
 
 class Caller:
-    """`caller.get("/path")`; keeps no cookies. `errors` is what the app wrote to `wsgi.errors` in the last request."""
+    """`caller.get("/path")`; keeps no cookies. `errors` is what the app wrote to `wsgi.errors` in the last
+    request.
+    """
 
     def __init__(self, app: Callable[..., Any]) -> None:
         self.app = app
@@ -110,7 +116,9 @@ class Caller:
     def head(self, path: str, **more: Any) -> Answer:
         return self.request("HEAD", path, **more)
 
-    def post(self, path: str, body: bytes = b"", *, json: Any = None, form: str | None = None, **more: Any) -> Answer:
+    def post(
+        self, path: str, body: bytes = b"", *, json: Any = None, form: str | None = None, **more: Any
+    ) -> Answer:
         if json is not None:
             body, more["content_type"] = json_module.dumps(json).encode(), "application/json"
         if form is not None:

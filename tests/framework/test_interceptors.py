@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from framework.caller import Caller
-
 from trivet import (
     App,
     Forbidden,
@@ -123,10 +123,8 @@ def test_generators_are_around_the_handler() -> None:
 
     @app.intercept("/swallow/*")
     def swallow() -> Any:
-        try:
+        with contextlib.suppress(ValueError):
             yield
-        except ValueError:
-            pass
 
     def value_error() -> None:
         raise ValueError("x")
@@ -157,6 +155,34 @@ def test_generators_are_around_the_handler() -> None:
     assert caller.get("/swallow/x").status == 500
     assert "gave no response" in caller.errors
     assert caller.get("/in/none").status == 404, "a 404 runs through generators as an exception"
+
+
+def test_an_answer_that_is_replaced_is_closed() -> None:
+    app = App()
+    log: list[str] = []
+
+    @app.intercept("/replace/*")
+    def replace() -> Any:
+        yield
+        return Response("other")
+
+    @app.intercept("/fail/*")
+    def fail() -> Any:
+        yield
+        raise ValueError("x")
+
+    def handler() -> Response:
+        response = stream(iter(["x"]))
+        response.on_close(lambda: log.append("closed"))
+        return response
+
+    app.get("/replace/x")(handler)
+    app.get("/fail/x")(handler)
+    caller = Caller(app)
+    assert caller.get("/replace/x").text == "other"
+    assert log == ["closed"]
+    assert caller.get("/fail/x").status == 500
+    assert log == ["closed", "closed"]
 
 
 def test_captures_are_converted() -> None:
@@ -201,7 +227,8 @@ def test_exceptions_hosts_and_methods() -> None:
 
 
 @pytest.mark.parametrize(
-    ("pattern", "except_"), [("/nothing/*", ()), ("/a/*", "/a/nothing"), ("/a/**", ()), ("a/*", ()), ("/a/*", "/b")]
+    ("pattern", "except_"), [("/nothing/*", ()), ("/a/*", "/a/nothing"), ("/a/**", ()), ("a/*", ()),
+     ("/a/*", "/b")]
 )  # fmt: skip
 def test_a_typo_stops_start_up(pattern: str, except_: Any) -> None:
     app = App()
@@ -256,7 +283,13 @@ def test_routes_tell_their_chain() -> None:
     app.get("/a/{id:int}", needs="x")(lambda id: "")
     app.post("/b", public=True)(lambda: "")
     one, two = app.routes()
-    assert (one.methods, one.template, one.needs, one.is_guarded, two.public) == (("GET",), "/a/{id:int}", "x", True, True)
+    assert (one.methods, one.template, one.needs, one.is_guarded, two.public) == (
+        ("GET",),
+        "/a/{id:int}",
+        "x",
+        True,
+        True,
+    )
     assert [link.name for link in one.chain] == ["need_login"]
     assert two.chain == ()
     assert [(p.name, p.source) for p in one.parameters] == [("id", "path")]
@@ -479,13 +512,23 @@ def test_groups_and_merged_apps() -> None:
     assert caller.get("/admin").text == "admin"
     assert ran == ["admin", "admin"]
     assert Caller(blog).get("/post").text == "post", "the mounted app still works by itself"
+    late = App()
+    outer = App()
+    outer.mount("/late", late)
+    late.get("/")(lambda: "x")
+    assert Caller(outer).get("/late/").text == "x"
+    with pytest.raises(RuntimeError, match="begun to serve"):
+        late.get("/later")
 
 
 def test_foreign_wsgi_apps() -> None:
     ran: list[str] = []
 
     def old(environ: dict[str, Any], start_response: Any) -> list[bytes]:
-        start_response("404 Not Found" if environ["PATH_INFO"] == "/none" else "200 OK", [("Content-Type", "text/plain"), ("X-Old", "1")])
+        start_response(
+            "404 Not Found" if environ["PATH_INFO"] == "/none" else "200 OK",
+            [("Content-Type", "text/plain"), ("X-Old", "1")],
+        )
         return [f"{environ['REQUEST_METHOD']} {environ['SCRIPT_NAME']}|{environ['PATH_INFO']}".encode()]
 
     def lazy(environ: dict[str, Any], start_response: Any) -> Iterator[bytes]:
@@ -596,16 +639,27 @@ def test_cors() -> None:
     caller = Caller(app)
     answer = caller.get("/open", origin="https://any.example")
     assert answer["Access-Control-Allow-Origin"] == "*"
-    answer = caller.request("OPTIONS", "/own", origin="https://app.example", access_control_request_method="POST")
+    answer = caller.request(
+        "OPTIONS", "/own", origin="https://app.example", access_control_request_method="POST"
+    )
     assert answer.status == 204
     assert answer["Access-Control-Allow-Origin"] == "https://app.example"
     assert "POST" in (answer["Access-Control-Allow-Methods"] or "")
     assert "Origin" in (answer["Vary"] or "")
     answer = caller.post("/own", origin="https://app.example", sec_fetch_site="cross-site")
-    assert (answer.status, answer["Access-Control-Allow-Credentials"], answer["Access-Control-Expose-Headers"]) == (200, "true", "X-A")
+    assert (
+        answer.status,
+        answer["Access-Control-Allow-Credentials"],
+        answer["Access-Control-Expose-Headers"],
+    ) == (200, "true", "X-A")
     answer = caller.post("/own", origin="https://evil.example")
     assert (answer.status, answer["Access-Control-Allow-Origin"]) == (403, None)
-    assert caller.request("OPTIONS", "/own", origin="https://evil.example", access_control_request_method="POST")["Access-Control-Allow-Origin"] is None
+    assert (
+        caller.request(
+            "OPTIONS", "/own", origin="https://evil.example", access_control_request_method="POST"
+        )["Access-Control-Allow-Origin"]
+        is None
+    )
     assert caller.get("/none", origin="https://app.example")["Access-Control-Allow-Origin"] is None
     with pytest.raises(ValueError, match="every site"):
         CORS("*", credentials=True)

@@ -12,8 +12,20 @@ from typing import Annotated, Any, Literal, Optional
 
 import pytest
 from framework.caller import Caller, call, environ_of
-
-from trivet import App, Body, Form, HTTPError, NotFound, PlanError, Query, Request, Response, Session, StartError, Upload
+from trivet import (
+    App,
+    Body,
+    Form,
+    HTTPError,
+    NotFound,
+    PlanError,
+    Query,
+    Request,
+    Response,
+    Session,
+    StartError,
+    Upload,
+)
 
 
 class Colour(enum.Enum):
@@ -40,7 +52,8 @@ def app_with(path: str, handler: Any, **more: Any) -> Caller:
     [
         ("héllo", 200, "text/html; charset=utf-8", "héllo".encode()),
         (b"\x00\xff", 200, "application/octet-stream", b"\x00\xff"),
-        ({"a": [1, 2.5, True, None, "é\n"]}, 200, "application/json", '{"a":[1,2.5,true,null,"é\\n"]}'.encode()),
+        ({"a": [1, 2.5, True, None, "é\n"]}, 200, "application/json",
+         '{"a":[1,2.5,true,null,"é\\n"]}'.encode()),
         ([1, {"b": ()}], 200, "application/json", b'[1,{"b":[]}]'),
         (None, 204, None, b""),
         (("made", 201), 201, "text/html; charset=utf-8", b"made"),
@@ -191,13 +204,41 @@ def test_query_parameters() -> None:
         return [q, page, ratio, on, tag, ids, since, colour, order, source, price]
 
     caller = app_with("/s", handler)
-    assert caller.get("/s?q=a+b%26").json == ["a b&", 1, 0.5, False, ["own"], None, None, "blue", "asc", "", "0"]
+    assert caller.get("/s?q=a+b%26").json == [
+        "a b&",
+        1,
+        0.5,
+        False,
+        ["own"],
+        None,
+        None,
+        "blue",
+        "asc",
+        "",
+        "0",
+    ]
     assert caller.get("/s?q=").json[4] == ["own"], "a default list is not shared"
-    full = "/s?q=%C3%A9&page=-3&ratio=1e3&on=on&tag=a&tag=b&ids=1&ids=2&since=2026-01-02&colour=red&order=desc&from=x&price=1.10"
-    assert caller.get(full).json == ["é", -3, 1000.0, True, ["a", "b", "own"], [1, 2], "2026-01-02", "red", "desc", "x", "1.10"]
+    full = (
+        "/s?q=%C3%A9&page=-3&ratio=1e3&on=on&tag=a&tag=b&ids=1&ids=2&since=2026-01-02"
+        "&colour=red&order=desc&from=x&price=1.10"
+    )
+    assert caller.get(full).json == [
+        "é",
+        -3,
+        1000.0,
+        True,
+        ["a", "b", "own"],
+        [1, 2],
+        "2026-01-02",
+        "red",
+        "desc",
+        "x",
+        "1.10",
+    ]
     assert caller.get("/s?q=a&since=").json[6] is None
     for query in (
-        "", "q=a&q=b", "q=a&page=x", "q=a&page=1_0", "q=a&page=+5", "q=a&page=%EF%BC%91", "q=a&ratio=nan", "q=a&on=maybe",
+        "", "q=a&q=b", "q=a&page=x", "q=a&page=1_0", "q=a&page=+5", "q=a&page=%EF%BC%91", "q=a&ratio=nan",
+        "q=a&on=maybe",
         "q=a&since=2026-1-2", "q=a&colour=green", "q=a&order=up", "q=%FF", "q=a&ids=1&ids=x", "q=a&price=nan",
     ):  # fmt: skip
         answer = caller.get(f"/s?{query}")
@@ -216,7 +257,10 @@ def test_body_into_a_dataclass() -> None:
 
     caller = app_with("/", handler, methods="POST")
     answer = caller.post("/", json={"title": "a", "price": 2, "tags": ["x"], "due": "2026-01-02"})
-    assert (answer.status, answer.json) == (201, {"title": "a", "price": 2.0, "tags": ["x"], "due": "2026-01-02"})
+    assert (answer.status, answer.json) == (
+        201,
+        {"title": "a", "price": 2.0, "tags": ["x"], "due": "2026-01-02"},
+    )
     for wrong, says in [
         ({}, "`title` is missing"),
         ({"title": 1}, "`title` should be a text, not a number"),
@@ -238,13 +282,23 @@ def test_body_into_a_dataclass() -> None:
 def test_forms_and_uploads(tmp_path: Any) -> None:
     def handler(name: Form[str], picture: Upload, age: Form[int] = 0, more: list[Upload] = []) -> Any:  # noqa: B006
         where = picture.save(tmp_path)
-        return [name, age, picture.filename, picture.client_filename, picture.content_type, picture.size, where.name, len(more)]
+        return [
+            name,
+            age,
+            picture.filename,
+            picture.client_filename,
+            picture.content_type,
+            picture.size,
+            where.name,
+            len(more),
+        ]
 
     caller = app_with("/", handler, methods="POST")
     big = b"x" * 3_000_000
     parts = [
         b'Content-Disposition: form-data; name="name"\r\n\r\n\xc3\xa9',
-        b'Content-Disposition: form-data; name="picture"; filename="../../a b.png"\r\nContent-Type: image/png\r\n\r\n' + big,
+        b'Content-Disposition: form-data; name="picture"; filename="../../a b.png"\r\n'
+        b"Content-Type: image/png\r\n\r\n" + big,
         b'Content-Disposition: form-data; name="more"; filename="x"\r\n\r\n1',
         b'Content-Disposition: form-data; name="more"; filename="y"\r\n\r\n2',
     ]
@@ -253,7 +307,14 @@ def test_forms_and_uploads(tmp_path: Any) -> None:
     answer = caller.post("/", body, content_type=kind)
     assert answer.status == 200, caller.errors
     name, age, filename, client, content_type, size, saved, more = answer.json
-    assert (name, age, client, content_type, size, more) == ("é", 0, "../../a b.png", "image/png", 3_000_000, 2)
+    assert (name, age, client, content_type, size, more) == (
+        "é",
+        0,
+        "../../a b.png",
+        "image/png",
+        3_000_000,
+        2,
+    )
     assert "/" not in filename
     assert saved == filename
     assert (tmp_path / saved).read_bytes() == big
@@ -297,7 +358,10 @@ def test_methods_options_and_slashes() -> None:
     assert answer.status == 405
     assert set((answer["Allow"] or "").split(", ")) == {"GET", "HEAD", "POST", "OPTIONS"}
     answer = caller.request("OPTIONS", "/a")
-    assert (answer.status, set((answer["Allow"] or "").split(", "))) == (204, {"GET", "HEAD", "POST", "OPTIONS"})
+    assert (answer.status, set((answer["Allow"] or "").split(", "))) == (
+        204,
+        {"GET", "HEAD", "POST", "OPTIONS"},
+    )
     answer = caller.get("/a/?x=%20y")
     assert (answer.status, answer["Location"]) == (308, "/a?x=%20y")
     answer = caller.get("/dir", script_name="/app")
@@ -330,7 +394,7 @@ def test_clear_errors_at_start() -> None:
     def named(**names: str) -> None: ...
     def unknown(x: Unknown) -> None: ...
     def bare(x) -> None: ...  # type: ignore[no-untyped-def]
-    def unresolved(x: "Nowhere") -> None: ...  # type: ignore[name-defined]  # noqa: F821
+    def unresolved(x: Nowhere) -> None: ...  # type: ignore[name-defined]  # noqa: F821
     def injected(id: Request) -> None: ...
 
     for handler, says in [
@@ -389,27 +453,34 @@ def test_request_tells_everything() -> None:
     @app.route("/x/{id:int}", methods=["GET", "POST"], name="the-x", needs="role")
     def handler(req, id: int) -> None:  # type: ignore[no-untyped-def]
         seen.update(
-            method=req.method, path=req.path, query=dict(req.query), tags=req.query.all("t"), cookies=req.cookies,
+            method=req.method, path=req.path, query=dict(req.query), tags=req.query.all("t"),
+            cookies=req.cookies,
             accept=req.headers["accept"], missing=req.headers.get("X-No"), host=req.host, url=req.url,
-            client=req.client, needs=req.route.needs, name=req.route.name, params=req.params, scheme=req.scheme,
+            client=req.client, needs=req.route.needs, name=req.route.name, params=req.params,
+            scheme=req.scheme,
             template=req.route.template, environ=req.environ["PATH_INFO"], same=req.app is app,
         )  # fmt: skip
         req.ctx.user = "ada"
         assert req.ctx.user == "ada"
 
     caller = Caller(app)
-    answer = caller.get("/x/5?t=1&t=2&q=%C3%A9", accept="a/b", cookie="a=1; b=2; a=3", script_name="/app", REMOTE_ADDR="::1")
+    answer = caller.get(
+        "/x/5?t=1&t=2&q=%C3%A9", accept="a/b", cookie="a=1; b=2; a=3", script_name="/app", REMOTE_ADDR="::1"
+    )
     assert answer.status == 204, caller.errors
     assert seen == {
         "method": "GET", "path": "/x/5", "query": {"t": "1", "q": "é"}, "tags": ["1", "2"],
         "cookies": {"a": "1", "b": "2"}, "accept": "a/b", "missing": None, "host": "example.com",
-        "url": "http://example.com/app/x/5?t=1&t=2&q=%C3%A9", "client": "::1", "needs": "role", "name": "the-x",
+        "url": "http://example.com/app/x/5?t=1&t=2&q=%C3%A9", "client": "::1", "needs": "role",
+        "name": "the-x",
         "params": {"id": 5}, "scheme": "http", "template": "/x/{id:int}", "environ": "/x/5", "same": True,
     }  # fmt: skip
 
 
 def test_a_request_works_without_an_app() -> None:
-    request = Request(environ_of("POST", "/p?x=1", b"a=1&b=2", content_type="application/x-www-form-urlencoded"))
+    request = Request(
+        environ_of("POST", "/p?x=1", b"a=1&b=2", content_type="application/x-www-form-urlencoded")
+    )
     assert (request.method, request.path, request.query["x"], request.form["b"]) == ("POST", "/p", "1", "2")
     assert request.route is None
 
@@ -418,14 +489,12 @@ def test_urls_of_routes() -> None:
     app = App()
     app.get("/a/{x}/{n:int}", name="a")(lambda x, n: "")
     app.freeze()
-    assert app.url("a", x="é /", n=5, q="1 2", more=[1, 2]) == "/a/%C3%A9%20%2F/5?q=1%202&more=1&more=2" or app.url(
-        "a", x="é /", n=5, q="1 2", more=[1, 2]
-    ).startswith("/a/%C3%A9%20%2F/5?q=1")
+    assert app.url("a", x="é /", n=5, q="1 2", more=[1, 2]) == "/a/%C3%A9%20%2F/5?q=1+2&more=1&more=2"
     with pytest.raises(LookupError):
         app.url("b")
     with pytest.raises(ValueError, match="n"):
         app.url("a", x="y")
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match="`n`"):
         app.url("a", x="y", n="z")
 
 

@@ -411,9 +411,23 @@ fn back<'py>(
     match outcome {
         Ok(answer) => {
             let response = answer.full(py)?;
-            match raw::send(generator, &response)? {
-                raw::Sent::Returned(value) => Ok(Answer::Full(replaced(value)?.unwrap_or(response))),
-                raw::Sent::Yielded(_) => Err(twice(generator)),
+            let made = match raw::send(generator, &response) {
+                Ok(raw::Sent::Returned(value)) => replaced(value),
+                Ok(raw::Sent::Yielded(_)) => Err(twice(generator)),
+                Err(error) => Err(error),
+            };
+            match made {
+                Ok(None) => Ok(Answer::Full(response)),
+                Ok(Some(other)) => {
+                    if !other.is(&response) {
+                        release(py, &Answer::Full(response));
+                    }
+                    Ok(Answer::Full(other))
+                }
+                Err(error) => {
+                    release(py, &Answer::Full(response));
+                    Err(error)
+                }
             }
         }
         Err(error) => match generator.call_method1("throw", (error.into_value(py),)) {

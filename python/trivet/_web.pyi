@@ -1,0 +1,218 @@
+"""The Rust half of the framework (`crates/trivet-python/src/web.rs`)."""
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Protocol
+
+from .app import App as TrivetApp
+from .response import Headers, Response
+from .session import Session
+from .values import Upload, Values
+
+class _Body(Protocol):
+    def read(self, size: int = -1, /) -> bytes: ...
+    def __iter__(self) -> _Body: ...
+    def __next__(self) -> bytes: ...
+
+class Request:
+    """A request. Texts are UTF-8, decoded once; what is not raises `BadRequest`. It can be made of any
+    WSGI environ.
+    """
+
+    def __init__(self, environ: dict[str, Any]) -> None: ...
+    @property
+    def environ(self) -> dict[str, Any]:
+        """The WSGI environ (PEP 3333)."""
+    @property
+    def app(self) -> TrivetApp:
+        """The app that serves this request."""
+    @property
+    def route(self) -> Any:
+        """The `Route` that was found, or None where nothing or no method fits."""
+    @property
+    def params(self) -> dict[str, Any]:
+        """The path's parameters by name, converted."""
+    @property
+    def method(self) -> str: ...
+    @property
+    def path(self) -> str:
+        """Decoded, below the mount; begins with `/`."""
+    @property
+    def script_name(self) -> str:
+        """Where the app is mounted: empty, or a path without a slash at its end."""
+    @property
+    def query_string(self) -> str:
+        """As it came, without its `?`."""
+    @property
+    def scheme(self) -> str:
+        """`http` or `https`."""
+    @property
+    def host(self) -> str:
+        """Host and port as the client named them, else the server's own."""
+    @property
+    def client(self) -> str:
+        """The client's address as the server gives it, without a port; empty where there is none."""
+    @property
+    def base_url(self) -> str:
+        """`https://example.com/app`, without a slash at its end."""
+    @property
+    def url(self) -> str:
+        """The whole URL, with its query."""
+    @property
+    def content_type(self) -> str:
+        """`text/html; charset=utf-8`, or empty."""
+    @property
+    def content_length(self) -> int | None:
+        """Bytes of the body, or None where it is not known."""
+    @property
+    def query(self) -> Values[str]:
+        """The query's parameters."""
+    @property
+    def form(self) -> Values[str]:
+        """The form's fields; files are in `files`. Empty for any other body."""
+    @property
+    def files(self) -> Values[Upload]:
+        """The form's files."""
+    @property
+    def cookies(self) -> dict[str, str]:
+        """Cookies by name; of equal names the first, which is the most specific one."""
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """The fields of the request's head, by names in any case."""
+    @property
+    def body(self) -> bytes:
+        """The whole body. Raises 413 beyond `body_bytes_max`."""
+    @property
+    def stream(self) -> _Body:
+        """The body as it comes. What was read so is not in `body` or `form`."""
+    def json(self) -> Any:
+        """What the body says as JSON; 400 where it is none, 415 for another content type."""
+    @property
+    def session(self) -> Session: ...
+    @property
+    def ctx(self) -> Any:
+        """A place for whatever the app wants to keep with the request."""
+    @property
+    def reply_headers(self) -> Headers:
+        """Fields that whatever answers will carry."""
+    def after(self, function: Callable[[], object]) -> Callable[[], object]:
+        """Has `function()` called once the answer has gone."""
+    @property
+    def _after(self) -> list[Callable[[], object]] | None: ...
+    @property
+    def _session(self) -> Session | None: ...
+    @property
+    def _reply_headers(self) -> Headers | None: ...
+
+class App:
+    def __init__(self, *args: Any, **named: Any) -> None: ...
+    def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        """WSGI (PEP 3333)."""
+    def _serve(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]: ...
+    def _load(
+        self,
+        told: dict[str, Any],
+        check: Callable[[list[list[tuple[int, bool]]]], None],
+        outer: Callable[..., Any] | None,
+    ) -> None: ...
+    def _open(self, environ: dict[str, Any]) -> Flight: ...
+
+class Flight:
+    """A request between its two halves."""
+
+    @property
+    def is_async(self) -> bool: ...
+    @property
+    def request(self) -> Request: ...
+    def call(self) -> Any: ...
+    def run(self) -> Response: ...
+    def finish(self, value: object) -> Response: ...
+    def fail(self, error: BaseException) -> Response: ...
+
+class BodyStream:
+    def read(self, size: int = -1) -> bytes: ...
+    def __iter__(self) -> BodyStream: ...
+    def __next__(self) -> bytes: ...
+
+class Signer:
+    """Signs texts and payloads in itsdangerous' wire format. The first key signs, all are believed."""
+
+    def __init__(
+        self, keys: list[bytes], salt: str, digest: str = "sha256", derivation: str = "hmac"
+    ) -> None: ...
+    def sign(self, value: str) -> str:
+        """`value.signature`."""
+    def unsign(self, signed: str) -> str:
+        """The value of `value.signature`. Raises `ValueError` if no key of ours signed it."""
+    def dump(self, payload: bytes, now: int) -> str:
+        """A payload as a token with the time of signing, `now` in seconds since 1970."""
+    def load(self, token: str, now: int, age_max: int | None = None) -> tuple[bytes, int]:
+        """Payload and time of signing. Raises `ValueError` if it is not ours or older than `age_max`
+        seconds.
+        """
+
+BUILD: str
+
+def install(given: dict[str, Any]) -> None: ...
+def json_bytes(value: object, encoder: Callable[[Any], Any] | None = None) -> bytes:
+    """The JSON text of a value, as UTF-8. `encoder(value)` gives something simpler for what is unknown."""
+
+def check_field(name: str, value: str) -> None:
+    """Raises `ValueError` where a name or value of a header field cannot be sent."""
+
+def send_response(
+    response: Response, app: TrivetApp | None, is_head: bool, start: Callable[..., Any]
+) -> Iterable[bytes]: ...
+def response_head(response: Response, is_head: bool) -> tuple[int, list[tuple[str, str]], bool]: ...
+def template_parameters(
+    template: str, converters: Mapping[str, tuple[str, Callable[[str], Any]]], mount: bool = False
+) -> list[tuple[str, str]]: ...
+def pattern_captures(pattern: str) -> list[str]: ...
+def check_expression(name: str, expression: str) -> None: ...
+def build_path(
+    template: str, converters: Mapping[str, tuple[str, Callable[[str], Any]]], values: list[tuple[str, str]]
+) -> str: ...
+def set_cookie(
+    name: str,
+    value: str,
+    *,
+    path: str | None = None,
+    domain: str | None = None,
+    max_age: int | None = None,
+    expires: int | None = None,
+    secure: bool = False,
+    http_only: bool = False,
+    same_site: str | None = None,
+    partitioned: bool = False,
+) -> str:
+    """The value of a `Set-Cookie` field (RFC 6265bis). `expires`: seconds since 1970."""
+
+def quote_segment(text: str) -> str:
+    """Text as one segment of a path, percent-encoded."""
+
+def quote_path(text: str) -> str:
+    """A decoded path, percent-encoded, its slashes kept."""
+
+def quote_reference(text: str) -> str:
+    """A reference for a field like `Location`: what may not stand there is encoded."""
+
+def is_safe_next(target: str) -> bool:
+    """Whether a target stays on this site: one slash at its front, no control characters."""
+
+def encode_query(pairs: list[tuple[str, str]]) -> str:
+    """Pairs as `application/x-www-form-urlencoded`."""
+
+def parse_query(data: bytes, parameters_max: int = 1000) -> list[tuple[str, str]]:
+    """The pairs of a query or a form. Raises `ValueError` where they are not UTF-8 or too many."""
+
+def safe_filename(name: str) -> str:
+    """A client's name for a file, made safe as a file name of ours."""
+
+def http_date(seconds: int) -> str:
+    """Seconds since 1970 as an HTTP date."""
+
+def media_type(name: str) -> str:
+    """The media type of a file's name."""
+
+def judge_file(
+    fields: tuple[str | None, ...], etag: str, modified: int, size: int, now: int
+) -> tuple[int, list[tuple[int, int]]]: ...
