@@ -14,6 +14,8 @@ need python3-dev "${PYTHON:-python3}" -c 'import os, sys, sysconfig
 sys.exit(not os.path.exists(os.path.join(sysconfig.get_paths()["include"], "Python.h")))'
 need curl curl --version
 need nghttp2-client h2load --version
+need mariadb-server mariadbd --version
+need openssl openssl version
 need python3-venv "${PYTHON:-python3}" -c 'import venv, ensurepip'
 [ -n "$packages" ] || exit 0
 if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then

@@ -78,11 +78,12 @@ def test_migrations_run_from_the_command_line(place: Path) -> None:
         ),
         (["routes", "nothing:app"], 70, "error: no module named `nothing`\nhint: "),
         (["openapi", "app:missing"], 70, "error: module `app` has no `missing`\nhint: "),
-        (["db"], 64, "error: "),
+        (["db"], 64, "error: no command given\nhint: "),
+        (["routes"], 64, "error: no application given\nhint: name one as MODULE:APP"),
     ],
 )
 def test_mistakes_are_told_with_a_hint(place: Path, arguments: list[str], code: int, told: str) -> None:
-    done = ask(place, *arguments) if arguments != ["db"] else run("db", cwd=place)
+    done = ask(place, *arguments) if len(arguments) > 1 else run(*arguments, cwd=place)
     assert done.code == code
     assert done.err.startswith(told), done
     assert "Traceback" not in done.err

@@ -27,7 +27,11 @@ class Refused(Exception):
 
 def load(target: str) -> App:
     """The ``trivet.App`` that ``MODULE:APP`` names. Raises Refused."""
-    from trivet.app import App
+    try:
+        from trivet.app import App
+    except ImportError as error:
+        message, _, hint = str(error).partition("\nhint: ")
+        raise Refused(message, hint) from None
     from trivet.worker.gateway import Unloadable, load_app, without_our_frames
 
     try:

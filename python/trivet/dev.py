@@ -184,8 +184,10 @@ class _Values:
             return f"<{type(value).__name__}, whose repr raised {type(error).__name__}>"
 
     def _container(self, value: Any, depth: int) -> str | None:
-        """Containers by their items, so that names within them count."""
+        """Containers by their items, so that names within them count; long texts by their beginning."""
         kind = type(value)
+        if kind in (str, bytes, bytearray) and len(value) > VALUE_CHARACTERS_MAX:
+            return repr(value[:VALUE_CHARACTERS_MAX])[:-1] + "…"
         if dataclasses.is_dataclass(value) and not isinstance(value, type) and depth:
             fields = ((f.name, getattr(value, f.name, None)) for f in dataclasses.fields(value) if f.repr)
             return f"{kind.__name__}({self._joined(self._named(fields, depth, '='))})"

@@ -30,6 +30,8 @@ JSON, FORM, MULTIPART = "application/json", "application/x-www-form-urlencoded",
 # OpenAPI has a place for these methods alone.
 METHODS = ("get", "put", "post", "delete", "options", "head", "patch", "trace")
 
+PARAMETER = re.compile(r"{([^}]+)}")
+
 FORMATS: dict[Any, dict[str, Any]] = {
     str: {"type": "string"},
     int: {"type": "integer"},
@@ -126,13 +128,22 @@ def document(
     schemas = Schemas()
     paths: dict[str, dict[str, Any]] = {}
     taken: set[str] = set()
+    shapes: dict[str, str] = {}
     for operation in operations:
-        if operation.method.lower() not in METHODS:
-            continue
+        method = operation.method.lower()
         path, captured = parts_of(operation.template)
+        # To OpenAPI `/a/{x}` and `/a/{y}` are one path: the first names count, and of two that differ in a
+        # converter alone the first is told.
+        known = shapes.setdefault(PARAMETER.sub("{}", path), path)
+        if method not in METHODS or method in paths.get(known, {}):
+            continue
         told = _operation(operation, captured, schemas)
-        told["operationId"] = _unique(told["operationId"], operation.method.lower(), taken)
-        paths.setdefault(path, {})[operation.method.lower()] = told
+        names = dict(zip(PARAMETER.findall(path), PARAMETER.findall(known), strict=True))
+        for parameter in told.get("parameters", ()):
+            if parameter["in"] == "path":
+                parameter["name"] = names[parameter["name"]]
+        told["operationId"] = _unique(told["operationId"], method, taken)
+        paths.setdefault(known, {})[method] = told
     info: dict[str, Any] = {"title": title, "version": version}
     if description:
         info["description"] = description

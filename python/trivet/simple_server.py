@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import errno
 import html
 import io
 import os
@@ -93,7 +94,9 @@ def run(app: App, host: str = "127.0.0.1", port: int | None = None, *, quiet: bo
         server = make_server(host, chosen, app, quiet=quiet)
     except OSError as error:
         hint = (
-            "another program listens there; give another `port`, or 0 for any" if error.errno == 98 else None
+            "another program listens there; give another `port`, or 0 for any"
+            if error.errno == errno.EADDRINUSE
+            else None
         )
         sys.stderr.write(f"error: {error.strerror}\n" + (f"hint: {hint}\n" if hint else ""))
         raise SystemExit(1) from None

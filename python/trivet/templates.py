@@ -305,10 +305,22 @@ def _frame(path: str, line: int) -> FrameType | None:
 def _native(templates: Templates) -> Engine:
     from trivet._load import native
 
-    environment = native("_templates").Environment
-    made = environment(
-        templates._load,
-        templates._failed,
+    # Nothing in the extension is seen by the collector of cycles: what it has must not keep us.
+    owner = weakref.ref(templates)
+
+    def load(name: str) -> str | None:
+        alive = owner()
+        return None if alive is None else alive._load(name)
+
+    def failed(
+        message: str, kind: str, places: list[tuple[str, int]], cause: BaseException | None
+    ) -> BaseException:
+        alive = owner()
+        return TemplateError(message) if alive is None else alive._failed(message, kind, places, cause)
+
+    made = native("_templates").Environment(
+        load,
+        failed,
         is_escaped,
         filters=templates.filters,
         tests=templates.tests,

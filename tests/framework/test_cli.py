@@ -132,6 +132,14 @@ def test_migrations_are_applied(folder: Path) -> None:
     assert (folder / "x.sqlite3").exists()
 
 
+def test_an_extension_that_is_missing_is_told(folder: Path) -> None:
+    done = cli(folder, "routes", "shop:app", TRIVET_WEB_NATIVE="/no/such/library.so")
+    assert done.returncode == 70
+    assert done.stderr.startswith("error: ")
+    assert "/no/such/library.so" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_a_wrong_command_is_told(folder: Path) -> None:
     done = cli(folder, "rotues", "shop:app")
     assert done.returncode == 64

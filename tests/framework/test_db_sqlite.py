@@ -6,6 +6,7 @@ import contextvars
 import json
 import os
 import pickle
+import re
 import sqlite3
 import subprocess
 import sys
@@ -110,6 +111,7 @@ def test_names_are_bound_from_a_dict_or_keywords(db: Database) -> None:
         (lambda db: db.query("SELECT ?1", 1), "`\\?1` is no placeholder"),
         (lambda db: db.query("SELECT ?", object()), "type `object` cannot be a parameter"),
         (lambda db: db.query("SELECT ?", 2**63), "64 bits"),
+        (lambda db: db.query("SELECT ?", "\udc80"), "surrogate"),
         (lambda db: db.query("SELECT ?", float("nan")), "NaN"),
         (lambda db: db.query(" -- nothing\n"), "the statement is empty"),
         (lambda db: db.query("SELEC 1"), "syntax error"),
@@ -124,6 +126,8 @@ def test_wrong_use_says_what_is_wrong(
     db: Database, call: Callable[[Database], object], message: str | None
 ) -> None:
     with pytest.raises(ProgrammingError, match=message):
+        call(db)
+    with db.tx(), pytest.raises(ProgrammingError, match=message):
         call(db)
     assert db.value("SELECT 1") == 1
 
@@ -546,3 +550,19 @@ def test_a_cancelled_task_leaves_nothing(db: Database) -> None:
 
     asyncio.run(main())
     assert names(db) == ["next", "last"]
+
+
+GUIDE = Path(__file__).parents[2] / "docs/guide/database.md"
+SNIPPETS = re.findall(r"```python\n(.*?)```", GUIDE.read_text(), flags=re.DOTALL)
+
+
+@pytest.mark.parametrize("snippet", range(len(SNIPPETS)))
+def test_the_guide_runs(snippet: int, tmp_path: Path) -> None:
+    subprocess.run(
+        [sys.executable, "-W", "error", "-c", SNIPPETS[snippet]],
+        env=package.environment(),
+        cwd=tmp_path,
+        check=True,
+        capture_output=True,
+    )
+    assert not list(tmp_path.iterdir())

@@ -1,16 +1,18 @@
-"""`examples/guestbook`, in process: WSGI under the validator, and ASGI."""
+"""`examples/guestbook`, in process: WSGI under the validator, and ASGI; on SQLite, and on MariaDB."""
 
 from __future__ import annotations
 
 import base64
 import importlib.util
 import re
+import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from support import mariadb
 from trivet.testing import Client, Response
 
 FOLDER = Path(__file__).resolve().parents[2] / "examples" / "guestbook"
@@ -20,12 +22,25 @@ PNG = base64.b64decode(
 PASSWORD = "a long enough one"
 
 
-@pytest.fixture(scope="module", params=["wsgi", "asgi"])
+@pytest.fixture(scope="module", params=["wsgi", "asgi", "mariadb"])
 def book(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """The example's module, with data of its own; `book.interface` is what its clients speak."""
+    if request.param == "mariadb":
+        if shutil.which("mariadbd") is None:
+            pytest.skip("no MariaDB server on this machine")
+        with mariadb.running() as server:
+            yield from loaded("wsgi", tmp_path_factory, server.url("pool=2"))
+    else:
+        yield from loaded(request.param, tmp_path_factory, None)
+
+
+def loaded(interface: str, tmp_path_factory: pytest.TempPathFactory, database: str | None) -> Iterator[Any]:
     patch = pytest.MonkeyPatch()
     patch.setenv("GUESTBOOK_DATA", str(tmp_path_factory.mktemp("data")))
-    patch.delenv("TRIVET_DB", raising=False)
+    if database is None:
+        patch.delenv("TRIVET_DB", raising=False)
+    else:
+        patch.setenv("TRIVET_DB", database)
     patch.delenv("TRIVET_DEV", raising=False)
     patch.syspath_prepend(str(FOLDER))
     for name in ("accounts", "pictures"):
@@ -36,7 +51,7 @@ def book(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     module = importlib.util.module_from_spec(spec)
     patch.setitem(sys.modules, spec.name, module)
     spec.loader.exec_module(module)
-    module.interface = request.param  # type: ignore[attr-defined]
+    module.interface = interface  # type: ignore[attr-defined]
     yield module
     module.db.close()
     patch.undo()

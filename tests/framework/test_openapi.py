@@ -298,6 +298,17 @@ def test_two_classes_of_one_name_are_two_components() -> None:
     assert "required" not in schemas.components["Place"]
 
 
+def test_paths_that_differ_in_names_alone_are_one() -> None:
+    app = App()
+    app.get("/a/{x:int}")(lambda x: "")
+    app.post("/a/{y}")(lambda y: "")
+    app.get("/a/{z}")(lambda z: "")
+    paths = of(app)["paths"]
+    assert paths.keys() == {"/a/{x}"}
+    assert [paths["/a/{x}"][m]["parameters"][0]["name"] for m in ("get", "post")] == ["x", "x"]
+    assert paths["/a/{x}"]["get"]["parameters"][0]["schema"] == {"type": "integer"}
+
+
 def test_templates_are_read_with_the_braces_of_expressions() -> None:
     assert parts_of("/a/{x:re([a-z]{2}\\})}.png/{y}") == (
         "/a/{x}.png/{y}",

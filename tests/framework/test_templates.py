@@ -104,6 +104,7 @@ def count() -> Iterator[int]:
         ("{{ none }} {{ true }} {{ 1.5 }} {{ 1e20 }} {{ big }}", f"None True 1.5 1e+20 {10**30}"),
         ("{{ none_value }} {{ false_value }} {{ float_value }}", "None False 2.0"),
         ("{{ '<b>' }} {{ '<b>'|safe }} {{ html }} {{ widget }}", "&lt;b&gt; <b> <i>x</i> <u>w</u>"),
+        ("{{ '/a?b=1&c' }} {{ quotes }}", "/a?b=1&amp;c &#34;&#39;&gt;"),
         ("{{ color.value }} {{ color.name }}", "red RED"),
         ("{% if level == 'high' %}yes{% endif %}", "yes"),
         ("{% if user %}a{% endif %}{% if empty %}b{% endif %}{% if not nothing %}c{% endif %}", "ac"),
@@ -147,6 +148,7 @@ def test_templates_mean_the_same_in_both_engines(templates: Templates, source: s
         "float_value": 2.0,
         "html": Markup("<i>x</i>"),
         "widget": Widget(),
+        "quotes": "\"'>",
         "color": Color.RED,
         "level": Level.HIGH,
         "empty": [],
@@ -413,3 +415,9 @@ def test_nothing_is_kept_after_a_rendering() -> None:
     del user
     gc.collect()
     assert gone() is None
+    templates = Templates(".")
+    templates.render_string("x")
+    kept = weakref.ref(templates)
+    del templates
+    gc.collect()
+    assert kept() is None

@@ -1,12 +1,13 @@
 //! The only crate that knows Python: the extension that a worker process loads, and its gateways.
 //!
 //! `boot.py` loads it by path under a private name. [`process`] is what a worker has once, [`watcher`] its lifeline,
-//! [`link`] its ends of the edge, [`wsgi`] the loop of a slot.
+//! [`link`] its ends of the edge, [`wsgi`] the loop of a slot. [`mysql`] is a module of its own in the same file.
 
 mod environ;
 mod input;
 mod link;
 mod log;
+mod mysql;
 mod names;
 mod process;
 mod response;

@@ -155,6 +155,10 @@ fn explain(error: &clap::Error) -> Failure {
             let similar = context(ContextKind::SuggestedArg).map(|flag| format!("did you mean `{flag}`?"));
             (format!("unknown flag `{arg}`"), similar.unwrap_or(see))
         }
+        (ErrorKind::MissingRequiredArgument, Some(arg)) if arg.starts_with("<MODULE") => (
+            "no application given".to_owned(),
+            "name one as MODULE:APP: `app:app` is `app` of `app.py`".to_owned(),
+        ),
         (ErrorKind::MissingRequiredArgument, Some(arg)) => (
             format!("`{}` is missing", arg.split(' ').next().unwrap_or(&arg)),
             format!("write it as `{arg}`"),

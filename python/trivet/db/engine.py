@@ -9,20 +9,11 @@ from .rows import Result, Row
 from .statements import Plan
 
 
-class Held(Protocol):
-    """A connection that a transaction has for itself.
-
-    `broken` says why the database has already given the transaction up; `pid` is the process that opened it.
-    """
-
-    broken: str | None
-    pid: int
-
-
 class Engine(Protocol):
     """A driver.
 
-    `held` is the transaction's connection; None lets the driver choose one, and commits by itself.
+    `held` is the transaction's connection, whose `broken` says why the database has already given it up (else
+    None). Without one the driver chooses a connection, and each statement commits by itself.
     """
 
     dialect: str

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from . import DEFAULT_URL, Database
-from .errors import DatabaseError, ProgrammingError
+from .errors import DatabaseError
 from .sqlite import SQLite
 from .statements import split
 
@@ -34,6 +34,9 @@ if TYPE_CHECKING:
 
 TABLE = "trivet_migrations"
 LOCK_WAIT_SECONDS = 60
+# MySQL's numbers for: the table exists, wrong syntax, no such table. Whatever they are said to has done
+# nothing.
+REFUSED = frozenset({1050, 1064, 1146})
 EXIT_PENDING, EXIT_USAGE, EXIT_DATABASE, EXIT_MIGRATIONS = 1, 64, 70, 78
 
 CREATE = {
@@ -259,8 +262,8 @@ def run_mysql(engine: MySQL, migrations: list[Migration]) -> list[str]:
                 try:
                     connection.run(text)
                 except DatabaseError as error:
-                    if count == 0 and isinstance(error, ProgrammingError):
-                        # Refused as it stands: nothing of the file was done.
+                    if count == 0 and error.code in REFUSED:
+                        # Nothing of the file was done.
                         connection.query(FORGET, migration.number)
                         raise MigrationError(
                             f"`{migration.name}`, line {line}: {error.message}; it was not applied"

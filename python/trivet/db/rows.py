@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 from collections.abc import Callable, Iterator
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
@@ -71,12 +72,8 @@ class Row(tuple[Any, ...]):
 
 def getter(index: int) -> Any:
     """A descriptor that gives one element of a tuple, in C where Python has one."""
-    try:
-        from _collections import _tuplegetter  # type: ignore[attr-defined]  # what `namedtuple` uses
-
-        return _tuplegetter(index, None)
-    except ImportError:
-        return property(lambda row: tuple.__getitem__(row, index))
+    native = getattr(collections, "_tuplegetter", None)  # what `namedtuple` uses
+    return native(index, None) if native else property(lambda row: tuple.__getitem__(row, index))
 
 
 @lru_cache(maxsize=ROW_CLASSES_MAX)

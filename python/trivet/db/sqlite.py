@@ -23,7 +23,9 @@ BUSY_TIMEOUT_SECONDS = 5.0
 STATEMENTS_CACHED = 256
 WORKERS = 8
 SYNCHRONOUS = ("off", "normal", "full", "extra")
-PLAIN = frozenset({int, str, bytes, type(None)})
+PLAIN = frozenset({int, str, bytes, bool, type(None)})
+# What Python's module raises for a statement and its values.
+ERRORS = (sqlite3.Error, sqlite3.Warning, OverflowError, UnicodeEncodeError)
 
 # Primary result codes (sqlite.org/rescode.html) that are the statement's fault: ERROR, MISMATCH, MISUSE,
 # RANGE, TOOBIG.
@@ -31,25 +33,23 @@ STATEMENT_CODES = frozenset({1, 20, 21, 25, 18})
 CONSTRAINT = 19
 
 
-class Connection:
+class Connection(sqlite3.Connection):
     """One of SQLite's connections, and the process that may use it."""
 
-    __slots__ = ("broken", "pid", "raw")
-
-    def __init__(self, raw: sqlite3.Connection) -> None:
-        self.raw = raw
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
         self.pid = os.getpid()
         self.broken: str | None = None
 
     def close(self) -> None:
-        # Closing what a fork copied would take part in the parent's locking (sqlite.org/howtocorrupt.html
-        # §2.6).
+        # Closing what a fork copied would take part in the parent's locks: sqlite.org/howtocorrupt.html 2.6.
         if self.pid == os.getpid():
-            self.raw.close()
+            super().close()
 
     def __del__(self, getpid: Callable[[], int] = os.getpid) -> None:
-        if self.pid == getpid():
-            self.raw.close()
+        # A thread that ends leaves its connection behind.
+        if getattr(self, "pid", None) == getpid():
+            super().close()
 
 
 # Connections of the parent process, which a child must neither use nor close.
@@ -83,7 +83,7 @@ class SQLite:
 
     def _open(self) -> Connection:
         try:
-            raw = sqlite3.connect(
+            connection = Connection(
                 self.path or ":memory:",
                 timeout=self.timeout,
                 isolation_level=None,
@@ -93,24 +93,23 @@ class SQLite:
             )
         except sqlite3.Error as error:
             raise OperationalError(f"`{self.path}`: {error}") from None
-        connection = Connection(raw)
         try:
             if self.path:
-                self._use_wal(raw)
-            raw.execute("PRAGMA foreign_keys = ON")
-            raw.execute(f"PRAGMA synchronous = {self.synchronous}")
+                self._use_wal(connection)
+            connection.execute("PRAGMA foreign_keys = ON")
+            connection.execute(f"PRAGMA synchronous = {self.synchronous}")
         except sqlite3.Error as error:
             connection.close()
             raise OperationalError(f"`{self.path}`: {error}") from None
         return connection
 
-    def _use_wal(self, raw: sqlite3.Connection) -> None:
+    def _use_wal(self, connection: Connection) -> None:
         """Several processes at once may try: the change of mode does not wait for its lock by itself."""
         deadline = time.monotonic() + self.timeout
         while True:
             try:
-                if raw.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
-                    raw.execute("PRAGMA journal_mode = WAL").fetchone()
+                if connection.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
+                    connection.execute("PRAGMA journal_mode = WAL").fetchone()
                 return
             except sqlite3.OperationalError as error:
                 if "locked" not in str(error) or time.monotonic() > deadline:
@@ -152,50 +151,53 @@ class SQLite:
         else:
             connection.close()
 
-    @contextmanager
-    def _connection(self, held: Connection | None, sql: str | None) -> Iterator[sqlite3.Connection]:
-        connection = held or self._take()
-        try:
-            yield connection.raw
-        except (sqlite3.Error, sqlite3.Warning, OverflowError) as error:
-            if held and not held.raw.in_transaction:
-                held.broken = str(error)
-            fail(error, sql)
-        finally:
-            if not held:
-                self._give(connection)
-
-    # Statements.
+    # Statements. One is a few microseconds of SQLite's: what stands around it is written out.
 
     def query(self, held: Connection | None, plan: Plan, values: Sequence[Any]) -> list[Row]:
-        with self._connection(held, plan.original) as raw:
-            cursor = raw.execute(plan.sql, adapted(values))
+        values = adapted(values)
+        connection = held or self._take()
+        try:
+            cursor = connection.execute(plan.sql, values)
             rows = cursor.fetchall()
-            if cursor.description is None:
-                return []
-            return list(map(row_class(tuple([column[0] for column in cursor.description])), rows))
+            columns = cursor.description
+        except ERRORS as error:
+            self._failed(held, error, plan.original)
+        finally:
+            if held is None:
+                self._give(connection)
+        if not rows:
+            return []
+        return list(map(row_class(tuple([column[0] for column in columns])), rows))
 
     def execute(self, held: Connection | None, plan: Plan, values: Sequence[Any]) -> Result:
-        with self._connection(held, plan.original) as raw:
-            cursor = raw.execute(plan.sql, adapted(values))
-            if cursor.description is not None:
-                # A `RETURNING` has done its work only when its rows are fetched.
-                returned = len(cursor.fetchall())
-                return Result(
-                    max(cursor.rowcount, returned if plan.verb != "select" else 0), cursor.lastrowid
-                )
-            return Result(
-                max(cursor.rowcount, 0), cursor.lastrowid if plan.verb in ("insert", "replace") else None
-            )
+        values = adapted(values)
+        connection = held or self._take()
+        try:
+            cursor = connection.execute(plan.sql, values)
+            # A `RETURNING` has done its work only when its rows are fetched.
+            returned = len(cursor.fetchall())
+        except ERRORS as error:
+            self._failed(held, error, plan.original)
+        finally:
+            if held is None:
+                self._give(connection)
+        count = 0 if plan.reads else max(cursor.rowcount, returned)
+        return Result(count, cursor.lastrowid if plan.verb in ("insert", "replace") else None)
+
+    def _failed(self, held: Connection | None, error: Exception, sql: str | None) -> NoReturn:
+        if held is not None and not held.in_transaction:
+            held.broken = str(error)
+        fail(error, sql)
 
     def executemany(self, held: Connection | None, plan: Plan, rows: Iterable[Sequence[Any]]) -> Result:
         connection = held or self.begin()
         try:
-            with self._connection(connection, plan.original) as raw:
-                cursor = raw.executemany(plan.sql, map(adapted, rows))
-        except BaseException:
+            cursor = connection.executemany(plan.sql, map(adapted, rows))
+        except BaseException as error:
             if not held:
                 self.rollback(connection)
+            if isinstance(error, ERRORS):
+                self._failed(held, error, plan.original)
             raise
         if not held:
             self.commit(connection)
@@ -208,7 +210,7 @@ class SQLite:
         try:
             # The write lock at once: a transaction that reads first and writes later would find itself
             # refused.
-            connection.raw.execute("BEGIN IMMEDIATE")
+            connection.execute("BEGIN IMMEDIATE")
         except BaseException as error:
             self._give(connection)
             if isinstance(error, sqlite3.Error):
@@ -217,12 +219,14 @@ class SQLite:
         return connection
 
     def savepoint(self, held: Connection, statement: str) -> None:
-        with self._connection(held, None) as raw:
-            raw.execute(statement)
+        try:
+            held.execute(statement)
+        except ERRORS as error:
+            self._failed(held, error, None)
 
     def commit(self, held: Connection) -> None:
         try:
-            held.raw.execute("COMMIT")
+            held.execute("COMMIT")
         except sqlite3.Error as error:
             self.rollback(held)
             fail(error, None)
@@ -230,11 +234,11 @@ class SQLite:
 
     def rollback(self, held: Connection) -> None:
         try:
-            if held.raw.in_transaction:
-                held.raw.execute("ROLLBACK")
+            if held.in_transaction:
+                held.execute("ROLLBACK")
         except sqlite3.Error:
             # Closing it rolls back for certain.
-            held.raw.close()
+            held.close()
             if self.path is None:
                 self._memory = None
                 self._turn.release()
@@ -246,11 +250,11 @@ class SQLite:
         """A connection to do with as one likes; waits `timeout` seconds for locks."""
         connection = self._take()
         try:
-            connection.raw.execute(f"PRAGMA busy_timeout = {int(timeout * 1000)}")
+            connection.execute(f"PRAGMA busy_timeout = {int(timeout * 1000)}")
             try:
-                yield connection.raw
+                yield connection
             finally:
-                connection.raw.execute(f"PRAGMA busy_timeout = {int(self.timeout * 1000)}")
+                connection.execute(f"PRAGMA busy_timeout = {int(self.timeout * 1000)}")
         except sqlite3.Error as error:
             fail(error, None)
         finally:
@@ -273,7 +277,7 @@ class SQLite:
 def adapted(values: Sequence[Any]) -> Sequence[Any]:
     """Values as SQLite takes them; most need nothing."""
     for value in values:
-        if type(value) not in PLAIN or type(value) is int:
+        if type(value) not in PLAIN:
             return [for_sqlite(value) for value in values]
     return values
 
@@ -282,6 +286,8 @@ def fail(error: Exception, sql: str | None) -> NoReturn:
     """Raises our error for SQLite's."""
     code: int | None = getattr(error, "sqlite_errorcode", None)
     text = str(error)
+    if isinstance(error, OverflowError):
+        text = "an integer of more than 64 bits cannot be a parameter"
     raise kind_of(error, code, text)(text, code=code, sql=sql) from error
 
 

@@ -60,8 +60,10 @@ class Plan:
     """A statement, read once.
 
     `sql` has only `?` placeholders, `count` of them; `names` are the parameters' names in their order, None
-    when they go by position. `verb` is the word that decides what the statement does, `second` the one
-    after it. `stays`: it may leave something behind in its connection (variables, locks, temporary tables).
+    when they go by position. `verb` is the word that decides what the statement does. `stays`: it may leave
+    something behind in its connection (variables, locks, temporary tables). `reads`: it changes nothing, so
+    that its loss loses nothing. `transaction`: it begins or ends a transaction. `commits`: MySQL commits
+    the open transaction before it runs this.
     """
 
     original: str
@@ -69,25 +71,17 @@ class Plan:
     count: int
     names: tuple[str, ...] | None
     verb: str
-    second: str
     stays: bool
+    reads: bool
+    transaction: bool
+    commits: bool
 
-    @property
-    def reads(self) -> bool:
-        """It changes nothing, so that its loss loses nothing."""
-        return self.verb in READS
 
-    @property
-    def transaction(self) -> bool:
-        """It begins or ends a transaction."""
-        return self.verb in TRANSACTION_WORDS or (self.verb == "start" and self.second == "transaction")
-
-    @property
-    def commits(self) -> bool:
-        """MySQL commits the open transaction before it runs this."""
-        if self.verb in ("create", "drop") and self.second == "temporary":
-            return False
-        return self.verb in COMMITS or (self.verb == "set" and self.second in ("autocommit", "password"))
+def commits(verb: str, second: str) -> bool:
+    """Whether MySQL commits the open transaction before a statement that begins with these words."""
+    if verb in ("create", "drop") and second == "temporary":
+        return False
+    return verb in COMMITS or (verb == "set" and second in ("autocommit", "password"))
 
 
 def tokens(sql: str, dialect: str) -> Iterator[tuple[str, str]]:
@@ -132,15 +126,17 @@ def plan(sql: str, dialect: str) -> Plan:
     verb = words[0]
     if verb == "with":
         verb = next((word for word in words if word in CHANGES), "select")
-    stays = stays or (verb not in CHANGES and verb not in READS)
+    second = words[1] if len(words) > 1 else ""
     return Plan(
         original=sql,
         sql="".join(out) if names else sql,
         count=len(names) or count,
         names=tuple(names) if names else None,
         verb=verb,
-        second=words[1] if len(words) > 1 else "",
-        stays=stays,
+        stays=stays or (verb not in CHANGES and verb not in READS),
+        reads=verb in READS,
+        transaction=verb in TRANSACTION_WORDS or (verb == "start" and second == "transaction"),
+        commits=commits(verb, second),
     )
 
 

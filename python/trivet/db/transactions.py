@@ -40,7 +40,9 @@ class Transactions:
     def block(self) -> Block | None:
         """The innermost open block of this thread or task. Raises `ProgrammingError` if it is another's."""
         block = self.current.get()
-        if block is None or block.ended:
+        while block is not None and block.ended:
+            block = block.parent
+        if block is None:
             return None
         if block.owner != owner():
             whose = "process" if block.owner[0] != os.getpid() else "thread or task"

@@ -52,13 +52,11 @@ def clock(value: timedelta) -> str:
 
 
 def for_sqlite(value: Any) -> Any:
-    """The value as SQLite stores it: times as ISO 8601 text with a space, Decimal as text, bool as 0 and 1."""
+    """The value as SQLite has it: times as ISO 8601 text with a space, Decimal as text, bool as 0 and 1."""
     kind = type(value)
     if kind in (int, float, str, bytes, bool, type(None), bytearray, memoryview):
         if kind is float and math.isnan(value):
             raise ProgrammingError("NaN cannot be stored: SQLite would make it NULL")
-        if kind is int and not -(2**63) <= value < 2**63:
-            raise ProgrammingError("an integer of more than 64 bits cannot be a parameter")
         return value
     if isinstance(value, datetime):
         return naive(value).isoformat(" ")

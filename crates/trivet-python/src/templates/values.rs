@@ -9,7 +9,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use minijinja::value::{DynObject, Enumerator, Kwargs, Object, ObjectRepr, ValueKind};
-use minijinja::{Error, ErrorKind, Output, State, Value, escape_formatter};
+use minijinja::{AutoEscape, Error, ErrorKind, Output, State, Value, escape_formatter};
 use pyo3::exceptions::{PyAttributeError, PyLookupError, PyTypeError};
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -33,7 +33,8 @@ pub(super) fn take_failure() -> Option<PyErr> {
 /// An exception in the engine's words, with itself as the source.
 pub(super) fn failure(raised: PyErr) -> Error {
     let text = Python::attach(|py| {
-        let kind = raised.get_type(py).name().map_or_else(|_| "exception".to_owned(), |name| name.to_string());
+        let kind =
+            raised.get_type(py).name().map_or_else(|_| "exception".to_owned(), |name| name.to_string());
         format!("{kind}: {}", raised.value(py))
     });
     Error::new(ErrorKind::InvalidOperation, text).with_source(raised)
@@ -77,8 +78,7 @@ pub(super) fn from_python(object: &Bound<'_, PyAny>) -> Value {
 fn from_text(text: &Bound<'_, PyString>) -> Value {
     let py = text.py();
     if !text.is_exact_instance_of::<PyString>() && text.hasattr(intern!(py, "__html__")).unwrap_or(false) {
-        let html =
-            text.call_method0(intern!(py, "__html__")).and_then(|html| html.extract::<String>());
+        let html = text.call_method0(intern!(py, "__html__")).and_then(|html| html.extract::<String>());
         return html.map_or_else(failing, Value::from_safe_string);
     }
     match text.to_cow() {
@@ -138,7 +138,11 @@ pub(super) fn to_python<'py>(py: Python<'py>, value: &Value) -> PyResult<Bound<'
         ValueKind::Bytes => PyBytes::new(py, value.as_bytes().unwrap_or_default()).into_any(),
         ValueKind::Seq | ValueKind::Iterable => {
             let items = items(value)?;
-            if value.is_tuple() { PyTuple::new(py, items)?.into_any() } else { PyList::new(py, items)?.into_any() }
+            if value.is_tuple() {
+                PyTuple::new(py, items)?.into_any()
+            } else {
+                PyList::new(py, items)?.into_any()
+            }
         }
         ValueKind::Map => {
             let dict = PyDict::new(py);
@@ -196,7 +200,10 @@ pub(super) fn call(callable: &Bound<'_, PyAny>, args: &[Value]) -> Result<Value,
 
 /// A method that the engine's own value does not have: Python's value of that kind may.
 pub(super) fn call_method_of(value: &Value, name: &str, args: &[Value]) -> Result<Value, Error> {
-    if is_private(name) || value.is_undefined() || matches!(value.kind(), ValueKind::Plain | ValueKind::Invalid) {
+    if is_private(name)
+        || value.is_undefined()
+        || matches!(value.kind(), ValueKind::Plain | ValueKind::Invalid)
+    {
         return Err(Error::from(ErrorKind::UnknownMethod));
     }
     Python::attach(|py| {
@@ -213,32 +220,55 @@ pub(super) fn call_method_of(value: &Value, name: &str, args: &[Value]) -> Resul
 
 /// Writes a value as Python would: `None`, `True`, `1e+16`; objects by `__html__` or `str`.
 pub(super) fn write(out: &mut Output, state: &mut State, value: &Value) -> Result<(), Error> {
-    let text = match value.kind() {
-        ValueKind::None => "None".to_owned(),
-        ValueKind::Bool => if value.is_true() { "True" } else { "False" }.to_owned(),
-        ValueKind::Number if !value.is_integer() => Python::attach(|py| {
-            number(py, value).and_then(|number| Ok(number.str()?.to_string())).map_err(failure)
-        })?,
-        _ => {
-            let Some(wrapped) = value.downcast_object_ref::<PyObject>() else {
-                return escape_formatter(out, state, value);
-            };
-            let (text, safe) = Python::attach(|py| -> Result<(String, bool), Error> {
-                let object = wrapped.object.bind(py);
-                if has(object, intern!(py, "__html__")) {
-                    let html = object.call_method0(intern!(py, "__html__")).and_then(|html| html.extract());
-                    return Ok((html.map_err(failure)?, true));
-                }
-                let text = object.str().and_then(|text| Ok(text.to_cow()?.into_owned()));
-                Ok((text.map_err(failure)?, false))
-            })?;
-            if safe {
-                return escape_formatter(out, state, &Value::from_safe_string(text));
-            }
-            text
+    if let Some(text) = value.as_str() {
+        return put(out, state, text, value.is_safe());
+    }
+    match value.kind() {
+        ValueKind::None => return put(out, state, "None", true),
+        ValueKind::Bool => return put(out, state, if value.is_true() { "True" } else { "False" }, true),
+        ValueKind::Number if !value.is_integer() => {
+            let text =
+                Python::attach(|py| number(py, value).and_then(|number| Ok(number.str()?.to_string())));
+            return put(out, state, &text.map_err(failure)?, true);
         }
+        // Undefined ones may be errors, and the engine knows what its own containers look like.
+        ValueKind::Undefined | ValueKind::Invalid | ValueKind::Number => {
+            return escape_formatter(out, state, value);
+        }
+        _ => {}
+    }
+    let Some(wrapped) = value.downcast_object_ref::<PyObject>() else {
+        return put(out, state, &value.to_string(), false);
     };
-    escape_formatter(out, state, &Value::from(text))
+    let (text, safe) = Python::attach(|py| -> PyResult<(String, bool)> {
+        let object = wrapped.object.bind(py);
+        if has(object, intern!(py, "__html__")) {
+            return Ok((object.call_method0(intern!(py, "__html__"))?.extract()?, true));
+        }
+        Ok((object.str()?.to_cow()?.into_owned(), false))
+    })
+    .map_err(failure)?;
+    put(out, state, &text, safe)
+}
+
+/// Writes text, escaped where the template's output is HTML: five characters, so that paths stay readable.
+fn put(out: &mut Output, state: &State, text: &str, safe: bool) -> Result<(), Error> {
+    if safe || !matches!(state.auto_escape(), AutoEscape::Html) {
+        return out.write_str(text).map_err(Error::from);
+    }
+    let mut rest = text;
+    while let Some(at) = rest.find(['&', '<', '>', '"', '\'']) {
+        let escaped = match rest.as_bytes()[at] {
+            b'&' => "&amp;",
+            b'<' => "&lt;",
+            b'>' => "&gt;",
+            b'"' => "&#34;",
+            _ => "&#39;",
+        };
+        out.write_str(&rest[..at]).and_then(|()| out.write_str(escaped)).map_err(Error::from)?;
+        rest = &rest[at + 1..];
+    }
+    out.write_str(rest).map_err(Error::from)
 }
 
 /// The variables of a template: a dict, read as names are asked for.

@@ -1,0 +1,254 @@
+//! One connection: its prepared statements, what it may have left behind in the server, and what is lost with it.
+
+use std::collections::HashMap;
+use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use mysql::prelude::{Protocol, Queryable};
+use mysql::{Column, Conn, Opts, QueryResult, Row, Statement, Value};
+use rustix::event::{PollFd, PollFlags};
+
+/// Prepared statements kept by a connection. Beyond it all are closed and prepared again when they come.
+const STATEMENTS_MAX: usize = 256;
+/// After so long without use a connection is asked whether it is still there: what dropped it may not have said so.
+const PING_AFTER: Duration = Duration::from_secs(30);
+/// "This command is not supported in the prepared statement protocol yet".
+const NOT_PREPARABLE: u16 = 1295;
+
+/// Why a statement has no answer.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// The server says no.
+    Server { code: u16, state: String, message: String },
+    /// The connection is gone. `sent`: the server may have got the statement.
+    Lost { why: String, sent: bool },
+    /// Every connection was in use for the whole time.
+    NoneFree { seconds: f64, size: usize },
+    /// There is no connection to be had.
+    Unreachable { why: String, code: Option<u16> },
+    /// The statement cannot be what it is.
+    Wrong(String),
+}
+
+impl Failure {
+    /// What the client library says, and whether the statement may have been sent by then.
+    fn of(error: mysql::Error, sent: bool) -> Self {
+        match error {
+            // The server's last words: shutdown, killed, and that it waited too long for us, which it said before.
+            mysql::Error::MySqlError(e) if matches!(e.code, 1053 | 1927 | 4031) => {
+                Self::Lost { why: e.message, sent: sent && e.code != 4031 }
+            }
+            mysql::Error::MySqlError(e) => Self::Server { code: e.code, state: e.state, message: e.message },
+            mysql::Error::DriverError(e @ mysql::DriverError::MixedParams) => Self::Wrong(e.to_string()),
+            other => Self::Lost { why: reason(&other), sent },
+        }
+    }
+
+    /// A transaction in which this happened is no more: deadlock, a changed snapshot, a rollback during the commit.
+    pub(crate) fn ends_transaction(&self) -> bool {
+        match self {
+            Self::Server { code, .. } => matches!(code, 1020 | 1213 | 1180 | 3101),
+            Self::Lost { .. } => true,
+            _ => false,
+        }
+    }
+}
+
+/// What the client library says, without its names for it.
+fn reason(error: &mysql::Error) -> String {
+    use std::error::Error;
+    use std::io::{self, ErrorKind};
+    let of_io = |e: &io::Error| match e.kind() {
+        ErrorKind::WouldBlock | ErrorKind::TimedOut => "no answer in time".into(),
+        _ => e.to_string(),
+    };
+    match error {
+        mysql::Error::IoError(e) => of_io(e),
+        // What went wrong on the way is inside.
+        mysql::Error::CodecError(e) => {
+            e.source().and_then(|inner| inner.downcast_ref()).map_or_else(|| e.to_string(), of_io)
+        }
+        mysql::Error::DriverError(e) => e.to_string(),
+        mysql::Error::TlsError(e) => e.to_string(),
+        other => other.to_string(),
+    }
+}
+
+/// What the server answered.
+#[derive(Debug, Default)]
+pub(crate) struct Answer {
+    pub(crate) columns: Option<Arc<[Column]>>,
+    pub(crate) rows: Vec<Row>,
+    pub(crate) affected: u64,
+    pub(crate) last_id: u64,
+}
+
+/// What is known of a statement before it runs.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Traits {
+    /// It changes nothing.
+    pub(crate) reads: bool,
+    /// It may leave something behind in its connection, so the connection is reset; and it is not kept prepared.
+    pub(crate) stays: bool,
+}
+
+#[derive(Debug)]
+pub(crate) struct Link {
+    conn: Conn,
+    statements: HashMap<Box<str>, Statement>,
+    dirty: bool,
+    lost: bool,
+    used: Instant,
+}
+
+impl Link {
+    pub(crate) fn open(opts: Opts) -> Result<Self, Failure> {
+        match Conn::new(opts) {
+            Ok(conn) => {
+                Ok(Self { conn, statements: HashMap::new(), dirty: false, lost: false, used: Instant::now() })
+            }
+            Err(mysql::Error::MySqlError(e)) => {
+                Err(Failure::Unreachable { why: e.message, code: Some(e.code) })
+            }
+            Err(e) => Err(Failure::Unreachable { why: reason(&e), code: None }),
+        }
+    }
+
+    pub(crate) fn fd(&self) -> RawFd {
+        self.conn.as_raw_fd()
+    }
+
+    /// Whether the other end is still there, as far as one can know without sending: a server that has gone, or has had
+    /// enough of waiting, has left something to be read.
+    pub(crate) fn is_quiet(&self) -> bool {
+        if self.lost {
+            return false;
+        }
+        // SAFETY: the descriptor is open as long as `conn` is, which outlives the borrow.
+        let fd = unsafe { BorrowedFd::borrow_raw(self.fd()) };
+        let now = rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 };
+        matches!(rustix::event::poll(&mut [PollFd::from_borrowed_fd(fd, PollFlags::IN)], Some(&now)), Ok(0))
+    }
+
+    /// Whether it can be used after it lay idle. Nothing of a statement has been sent by then.
+    pub(crate) fn is_alive(&mut self) -> bool {
+        self.is_quiet() && (self.used.elapsed() < PING_AFTER || self.conn.ping().is_ok())
+    }
+
+    /// Makes it as new if a statement may have left something. False: it cannot be used any more.
+    pub(crate) fn clean(&mut self) -> bool {
+        if self.lost {
+            return false;
+        }
+        if self.dirty {
+            // The server forgets the prepared statements too.
+            self.statements.clear();
+            if self.conn.reset().is_err() {
+                return false;
+            }
+            self.dirty = false;
+        }
+        self.used = Instant::now();
+        true
+    }
+
+    pub(crate) fn mark_dirty(&mut self) {
+        self.dirty = true;
+    }
+
+    /// A statement with its values. Preparing does nothing yet: until then nothing is `sent`.
+    pub(crate) fn run(&mut self, sql: &str, values: &[Value], traits: Traits) -> Result<Answer, Failure> {
+        self.dirty |= traits.stays;
+        let statement = match self.statements.get(sql) {
+            Some(statement) => statement.clone(),
+            None => match self.conn.prep(sql) {
+                Ok(statement) => statement,
+                Err(mysql::Error::MySqlError(e)) if e.code == NOT_PREPARABLE && values.is_empty() => {
+                    return self.run_text(sql);
+                }
+                Err(e) => return Err(self.failed(e, false)),
+            },
+        };
+        if usize::from(statement.num_params()) != values.len() {
+            let wanted = statement.num_params();
+            let _ = self.conn.close(statement);
+            self.statements.remove(sql);
+            return Err(Failure::Wrong(format!(
+                "the statement has {wanted} placeholders, {} values were given",
+                values.len()
+            )));
+        }
+        // The client library takes the values by itself; they are gone with the call, for a second try there are others.
+        let answer = match self.conn.exec_iter(&statement, values.to_vec()) {
+            Ok(result) => collect(result),
+            Err(e) => Err(e),
+        };
+        match answer {
+            Ok(answer) => {
+                self.keep(sql, statement, traits);
+                Ok(answer)
+            }
+            Err(e) => {
+                let failure = self.failed(e, true);
+                if !self.lost {
+                    self.keep(sql, statement, traits);
+                }
+                Err(failure)
+            }
+        }
+    }
+
+    /// A statement as text, without values.
+    pub(crate) fn run_text(&mut self, sql: &str) -> Result<Answer, Failure> {
+        let answer = match self.conn.query_iter(sql) {
+            Ok(result) => collect(result),
+            Err(e) => Err(e),
+        };
+        answer.map_err(|e| self.failed(e, true))
+    }
+
+    fn keep(&mut self, sql: &str, statement: Statement, traits: Traits) {
+        if self.statements.contains_key(sql) {
+            return;
+        }
+        if traits.stays {
+            // Seldom seen again; the server keeps a limited number for all.
+            self.lost |= self.conn.close(statement).is_err();
+            return;
+        }
+        if self.statements.len() >= STATEMENTS_MAX {
+            for (_, old) in self.statements.drain() {
+                self.lost |= self.conn.close(old).is_err();
+            }
+        }
+        self.statements.insert(sql.into(), statement);
+    }
+
+    fn failed(&mut self, error: mysql::Error, sent: bool) -> Failure {
+        let failure = Failure::of(error, sent);
+        self.lost |= matches!(failure, Failure::Lost { .. });
+        failure
+    }
+}
+
+/// Reads the whole answer. Of several results (a procedure's) the first with rows is given.
+fn collect<T: Protocol>(mut result: QueryResult<'_, '_, '_, T>) -> mysql::Result<Answer> {
+    let mut answer = Answer::default();
+    while let Some(set) = result.iter() {
+        answer.affected = set.affected_rows();
+        answer.last_id = set.last_insert_id().unwrap_or(0);
+        let columns: Arc<[Column]> = Arc::from(set.columns().as_ref());
+        let wanted = answer.columns.is_none() && !columns.is_empty();
+        for row in set {
+            let row = row?;
+            if wanted {
+                answer.rows.push(row);
+            }
+        }
+        if wanted {
+            answer.columns = Some(columns);
+        }
+    }
+    Ok(answer)
+}
