@@ -553,3 +553,32 @@ def test_the_command_line_tells_open_routes(tmp_path: File) -> None:
     assert "/forgotten" in unguarded.stdout
     assert "/about" not in unguarded.stdout
     assert "/admin/users" not in unguarded.stdout
+
+
+# The judge is judged too
+
+
+@pytest.mark.parametrize(
+    ("ran", "status", "problem"),
+    [
+        ([("handler", 1)], 200, "without interceptors"),
+        ([("handler", 1), ("interceptor", 2)], 200, "came after"),
+        ([("interceptor", 2), ("interceptor", 3), ("handler", 1)], 200, "refused"),
+        ([("interceptor", 2), ("handler", 9)], 200, "would be right"),
+        ([("interceptor", 3)], 200, "200"),
+        ([], 404, "without interceptors"),
+        ([("interceptor", 2)], 404, "not one of"),
+        ([("interceptor", 2), ("interceptor", 2), ("handler", 1)], 200, "twice"),
+    ],
+)
+def test_what_must_not_happen_is_found(ran: list[tuple[str, int]], status: int, problem: str) -> None:
+    table = Table(
+        [Route(1, "/admin/{p0}", "GET"), Route(9, "/open", "GET")],
+        [Interceptor(2, Pattern("/admin/*")), Interceptor(3, Pattern("/*"), methods=("POST",), stops=True)],
+    )
+    built = Built(table, App(), record=ran)
+    asked = Asked("GET", {}, reference.split(b"/admin/x"), "")
+    right = Built(table, App(), record=[("interceptor", 2), ("handler", 1)])
+    judge(right, asked, drive.Answer(200, [], b""))
+    with pytest.raises(AssertionError, match=problem):
+        judge(built, asked, drive.Answer(status, [], b""))
