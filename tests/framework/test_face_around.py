@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from framework import drive
 from framework.drive import Ask
-from trivet import App, Form, HTTPError, Request, Response, Session, Upload, stream
+from trivet import App, Form, HTTPError, Request, Response, Session, Sessions, Upload, stream
 from trivet.testing import Client
 
 KEY = "a key that only tests know, and long enough"
@@ -353,6 +353,23 @@ def test_the_secret_rotates(ask: Ask) -> None:
     fresh = drive.cookies_of(answer)
     assert ask(counting(secret=new), "/look", cookies=fresh, scheme="https").text == "2"
     assert ask(counting(secret=old), "/look", cookies=fresh, scheme="https").text == "None"
+
+
+def test_flasks_cookies_are_read_if_asked(ask: Ask) -> None:
+    import flask
+    from flask.sessions import SecureCookieSessionInterface
+
+    old = flask.Flask("old")
+    old.secret_key = KEY
+    signer = SecureCookieSessionInterface().get_signing_serializer(old)
+    assert signer
+    cookies = {"session": str(signer.dumps({"n": 41}))}
+    assert ask(counting(sessions=Sessions(flask=True)), "/look", cookies=cookies, scheme="https").text == "41"
+    assert ask(counting(), "/look", cookies=cookies, scheme="https").text == "None"
+    forged = {"session": cookies["session"][:-2] + "xx"}
+    assert (
+        ask(counting(sessions=Sessions(flask=True)), "/look", cookies=forged, scheme="https").text == "None"
+    )
 
 
 def test_over_4_kib_raises(ask: Ask) -> None:
