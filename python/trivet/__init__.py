@@ -14,6 +14,7 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from ._web import Request as Request
+    from ._web import Router as Router
     from ._web import Signer as Signer
     from ._web import is_safe_next as is_safe_next
     from .app import App as App
@@ -67,7 +68,7 @@ _PLACES = {
     "file": "response", "redirect": "response", "stream": "response",
     "MemoryStore": "session", "Session": "session", "Sessions": "session",
     "Upload": "values",
-    "Request": "_web", "Signer": "_web", "is_safe_next": "_web",
+    "Request": "_web", "Router": "_web", "Signer": "_web", "is_safe_next": "_web",
 }  # fmt: skip
 
 __all__ = [*sorted(_PLACES), "__version__"]

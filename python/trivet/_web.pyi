@@ -133,6 +133,18 @@ class BodyStream:
     def __iter__(self) -> BodyStream: ...
     def __next__(self) -> bytes: ...
 
+class Router:
+    """Routes and what stands behind them, whatever that is: for frameworks of one's own."""
+
+    def __init__(self) -> None: ...
+    def add(self, template: str, value: object, methods: list[str] | None = None) -> None:
+        """Adds what `find` will give for paths of the template and these methods (GET if none are named)."""
+    def find(self, environ: dict[str, Any]) -> tuple[Any, dict[str, str]]:
+        """What stands behind the route of a request, and the path's parameters as texts.
+
+        Raises `NotFound` or, with the methods that there are, `MethodNotAllowed`.
+        """
+
 class Signer:
     """Signs texts and payloads in itsdangerous' wire format. The first key signs, all are believed."""
 

@@ -17,11 +17,13 @@ from trivet import (
     Body,
     Form,
     HTTPError,
+    MethodNotAllowed,
     NotFound,
     PlanError,
     Query,
     Request,
     Response,
+    Router,
     Session,
     StartError,
     Upload,
@@ -483,6 +485,24 @@ def test_a_request_works_without_an_app() -> None:
     )
     assert (request.method, request.path, request.query["x"], request.form["b"]) == ("POST", "/p", "1", "2")
     assert request.route is None
+
+
+def test_a_router_works_without_an_app() -> None:
+    router = Router()
+    router.add("/users/{id:int}", "user", ["GET", "POST"])
+    router.add("/files/{path:path}", "file")
+    assert router.find(environ_of("POST", "/users/5")) == ("user", {"id": "5"})
+    assert router.find(environ_of("HEAD", "/files/a/é")) == ("file", {"path": "a/é"})
+    with pytest.raises(MethodNotAllowed) as refused:
+        router.find(environ_of("DELETE", "/users/5"))
+    assert dict(refused.value.headers)["Allow"].startswith("GET")
+    for path in ("/users/x", "/files/../x", "/none"):
+        with pytest.raises(NotFound):
+            router.find(environ_of("GET", path))
+    with pytest.raises(RuntimeError):
+        router.add("/late", "x")
+    with pytest.raises(ValueError, match="not closed"):
+        Router().add("/{x", "x")
 
 
 def test_urls_of_routes() -> None:

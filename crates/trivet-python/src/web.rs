@@ -13,6 +13,7 @@ mod origin;
 mod plan;
 mod raw;
 mod request;
+mod routes;
 mod table;
 mod tools;
 
@@ -27,6 +28,7 @@ pub(crate) fn web(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<app::Flight>()?;
     module.add_class::<request::Request>()?;
     module.add_class::<body::BodyStream>()?;
+    module.add_class::<routes::Router>()?;
     module.add_class::<tools::Signer>()?;
     module.add_function(wrap_pyfunction!(hooks::install, module)?)?;
     module.add_function(wrap_pyfunction!(json::json_bytes, module)?)?;

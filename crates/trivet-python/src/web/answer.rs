@@ -34,7 +34,12 @@ pub(crate) enum Answer<'py> {
 impl<'py> Answer<'py> {
     /// Of what a handler returned.
     #[inline]
-    pub(crate) fn of(py: Python<'py>, table: &Table, life: &mut Life, value: Bound<'py, PyAny>) -> PyResult<Self> {
+    pub(crate) fn of(
+        py: Python<'py>,
+        table: &Table,
+        life: &mut Life,
+        value: Bound<'py, PyAny>,
+    ) -> PyResult<Self> {
         let hooks = hooks(py)?;
         if let Ok(text) = value.cast_exact::<PyString>() {
             let body = raw::bytes(py, raw::utf8(text)?.as_bytes());
@@ -65,7 +70,11 @@ impl<'py> Answer<'py> {
         }
         let request = life.request(py, table)?;
         let made = hooks.convert.bind(py).call1((&life.app, request, value))?;
-        if made.is_instance(hooks.response.bind(py))? { Ok(Self::Full(made)) } else { Self::json(py, table, &made) }
+        if made.is_instance(hooks.response.bind(py))? {
+            Ok(Self::Full(made))
+        } else {
+            Self::json(py, table, &made)
+        }
     }
 
     fn json(py: Python<'py>, table: &Table, value: &Bound<'py, PyAny>) -> PyResult<Self> {
@@ -75,7 +84,12 @@ impl<'py> Answer<'py> {
     }
 
     /// (body, status), (body, headers) or (body, status, headers).
-    fn of_tuple(py: Python<'py>, table: &Table, life: &mut Life, tuple: &Bound<'py, PyTuple>) -> PyResult<Self> {
+    fn of_tuple(
+        py: Python<'py>,
+        table: &Table,
+        life: &mut Life,
+        tuple: &Bound<'py, PyTuple>,
+    ) -> PyResult<Self> {
         let wrong = || {
             PyTypeError::new_err(
                 "a tuple is an answer as `(body, status)` or `(body, status, headers)`\n\
@@ -109,9 +123,8 @@ impl<'py> Answer<'py> {
             }
         }
         if let Some(fields) = fields {
-            if !(fields.is_instance_of::<PyDict>() || fields.is_instance_of::<PyList>())
-                && !fields.is_instance(hooks(py)?.headers.bind(py))?
-            {
+            let plain = fields.is_instance_of::<PyDict>() || fields.is_instance_of::<PyList>();
+            if !plain && !fields.is_instance(hooks(py)?.headers.bind(py))? {
                 return Err(wrong());
             }
             let response = answer.full(py)?;
@@ -173,7 +186,11 @@ pub(crate) fn send<'py>(
     };
     let length = hooks.heads.length(py, body.as_bytes().len())?;
     let fields = raw::list2(py, kind.field(hooks), &length)?;
-    raw::call(py, start, &[hooks.heads.status(status).ok_or_else(bad_status)?.bind(py).clone().into_any(), fields])?;
+    raw::call(
+        py,
+        start,
+        &[hooks.heads.status(status).ok_or_else(bad_status)?.bind(py).clone().into_any(), fields],
+    )?;
     if is_head { Ok(hooks.heads.nothing.bind(py).clone().into_any()) } else { raw::tuple1(&body) }
 }
 
@@ -261,15 +278,18 @@ fn head_of<'py>(
         let value = pair.get_item(1)?;
         let known = check(&name, &value)?;
         match known {
-            Known::Type if bodiless => continue,
-            Known::Length if bodiless => continue,
+            Known::Type | Known::Length if bodiless => continue,
             // What we count ourselves is right; only HEAD may speak of a body that is not made.
             Known::Length if whole.is_some_and(|bytes| bytes > 0 || !is_head) => continue,
             Known::Type => has_type = true,
             Known::Length => has_length = true,
             Known::Other => {}
         }
-        fields.append(if pair.is_exact_instance_of::<PyTuple>() { pair } else { (name, value).into_pyobject(py)?.into_any() })?;
+        fields.append(if pair.is_exact_instance_of::<PyTuple>() {
+            pair
+        } else {
+            (name, value).into_pyobject(py)?.into_any()
+        })?;
     }
     if !bodiless {
         if !has_type {
@@ -295,7 +315,9 @@ enum Known {
 
 fn check(name: &Bound<'_, PyAny>, value: &Bound<'_, PyAny>) -> PyResult<Known> {
     let (mut a, mut b) = (Vec::new(), Vec::new());
-    let wrong = |what: &str| PyValueError::new_err(format!("a header field's {what} has characters that HTTP forbids"));
+    let wrong = |what: &str| {
+        PyValueError::new_err(format!("a header field's {what} has characters that HTTP forbids"))
+    };
     let bytes = bytes_of(name, &mut a).map_err(|_| wrong("name"))?;
     if !valid_name(bytes) {
         return Err(wrong("name"));

@@ -71,7 +71,9 @@ impl App {
         let table = Self::table(slf)?;
         match slf.get().outer.get() {
             None => Self::serve(slf, &table, environ, start_response),
-            Some(outer) => raw::call(slf.py(), outer.bind(slf.py()), &[environ.clone(), start_response.clone()]),
+            Some(outer) => {
+                raw::call(slf.py(), outer.bind(slf.py()), &[environ.clone(), start_response.clone()])
+            }
         }
     }
 

@@ -221,7 +221,7 @@ fn parts(request: &Bound<'_, Request>, hooks: &'static Hooks, content_type: &[u8
         ..multipart::Limits::default()
     };
     let boundary = multipart::boundary(content_type).map_err(refuse)?;
-    let mut parser = Multipart::new(&boundary, limits).map_err(refuse)?;
+    let mut parser = Multipart::new(boundary, limits).map_err(refuse)?;
     // Whoever has taken the bytes already has them: else they come as they come.
     let kept = this.body.get().map(|body| body.bind(py).clone());
     let mut form = Form { streamed: kept.is_none(), ..Form::default() };
@@ -254,15 +254,18 @@ fn take(
 ) -> PyResult<()> {
     match event {
         Event::Begin(head) => {
-            let file = head
-                .filename
-                .map(|name| (name, head.content_type.unwrap_or_else(|| "application/octet-stream".to_owned())));
+            let file = head.filename.map(|name| {
+                (name, head.content_type.unwrap_or_else(|| "application/octet-stream".to_owned()))
+            });
             *part = Some(Part { name: head.name, file, memory: Vec::new(), spool: None, size: 0 });
         }
         Event::Data(data) => {
             let Some(part) = part else { return Ok(()) };
             part.size += data.len() as u64;
-            if part.file.is_some() && part.spool.is_none() && part.memory.len() + data.len() > FILE_MEMORY_BYTES_MAX {
+            if part.file.is_some()
+                && part.spool.is_none()
+                && part.memory.len() + data.len() > FILE_MEMORY_BYTES_MAX
+            {
                 let spool = hooks.spool.bind(py).call0()?;
                 spool.call_method1("write", (raw::bytes(py, &part.memory),))?;
                 part.memory = Vec::new();

@@ -99,8 +99,9 @@ impl Life {
         if let Some((_, value)) = self.provided.iter().find(|(at, _)| *at == place) {
             return Ok(value.bind(py).clone());
         }
-        let provider = table.providers.get(place).ok_or_else(|| PyRuntimeError::new_err("no such provider"))?;
-        let args = provider.plan.args(py, table, self, &[])?;
+        let provider =
+            table.providers.get(place).ok_or_else(|| PyRuntimeError::new_err("no such provider"))?;
+        let args = provider.plan.args(py, table, self, Some(&[]))?;
         let mut value = args.call(provider.function.bind(py))?;
         if provider.is_generator {
             let generator = value;
@@ -132,7 +133,7 @@ pub(crate) fn open<'py>(py: Python<'py>, table: &Table, life: &mut Life) -> PyRe
     life.is_head = method == Method::Head;
 
     let found = table.router.find(method, &segments);
-    let way = life.way(py, table, &found, &segments)?;
+    let way = life.way(py, table, &found, &segments);
     life.cors = origin::rule(py, table, &found);
     if let Some(answer) = origin::preflight(py, life.cors.as_ref(), method, &environ)? {
         return Ok(Step::Value(answer));
@@ -159,12 +160,11 @@ pub(crate) fn open<'py>(py: Python<'py>, table: &Table, life: &mut Life) -> PyRe
             Err(refusal(py, 405, ""))
         }
         Way::Route(route) => {
-            let values: Vec<_> = life.values.iter().map(|value| value.bind(py).clone()).collect();
-            let args = table.routes[route].plan.args(py, table, life, &values)?;
+            let args = table.routes[route].plan.args(py, table, life, None)?;
             Ok(Step::Call { route, args })
         }
         Way::Slash(route) if matches!(method, Method::Get | Method::Head) => {
-            moved(py, table, route, script, &segments, &life.query_string(py)?)
+            moved(py, table, route, script, &segments, life.query_string(py)?.as_ref())
         }
         Way::Allow(methods) => allowed(py, &methods, method),
         Way::Refused(error) => Err(error),
@@ -248,7 +248,7 @@ fn bytes<'a>(text: &'a Bound<'_, PyString>, scratch: &'a mut Vec<u8>) -> &'a [u8
 
 impl Life {
     #[inline]
-    fn way(&mut self, py: Python<'_>, table: &Table, found: &Found, segments: &Segments<'_>) -> PyResult<Way> {
+    fn way(&mut self, py: Python<'_>, table: &Table, found: &Found, segments: &Segments<'_>) -> Way {
         match found {
             Found::Route { id, params } => {
                 let route = *id as usize;
@@ -260,17 +260,17 @@ impl Life {
                             Ok(value) => self.values.push(value.unbind()),
                             Err(error) => {
                                 self.values.clear();
-                                return Ok(Way::Refused(error));
+                                return Way::Refused(error);
                             }
                         }
                     }
                 }
                 self.route = Some(route);
-                Ok(Way::Route(route))
+                Way::Route(route)
             }
-            Found::Slash { id } => Ok(Way::Slash(*id as usize)),
-            Found::Method { allow, .. } => Ok(Way::Allow(allow.clone())),
-            Found::None => Ok(Way::Nothing),
+            Found::Slash { id } => Way::Slash(*id as usize),
+            Found::Method { allow, .. } => Way::Allow(allow.clone()),
+            Found::None => Way::Nothing,
         }
     }
 }
@@ -306,7 +306,9 @@ fn intercept<'py>(
     }
     let numbers: Vec<u32> = match found {
         Found::None => table.bound.applicable(segments).collect(),
-        Found::Route { id, .. } | Found::Slash { id } => table.bound.applicable_to(&[*id], segments).collect(),
+        Found::Route { id, .. } | Found::Slash { id } => {
+            table.bound.applicable_to(&[*id], segments).collect()
+        }
         Found::Method { ids, .. } => table.bound.applicable_to(ids, segments).collect(),
     };
     for number in numbers {
@@ -362,7 +364,7 @@ fn ask<'py>(
     interceptor: &Interceptor,
     captures: &[Bound<'py, PyAny>],
 ) -> PyResult<Option<Bound<'py, PyAny>>> {
-    let args = interceptor.plan.args(py, table, life, captures)?;
+    let args = interceptor.plan.args(py, table, life, Some(captures))?;
     let mut value = args.call(interceptor.function.bind(py))?;
     if interceptor.is_generator {
         let generator = value;
@@ -514,7 +516,12 @@ fn failed<'py>(py: Python<'py>, table: &Table, life: &mut Life, error: PyErr) ->
 }
 
 /// With what the request's own parts have to say about the answer.
-fn decorated<'py>(py: Python<'py>, table: &Table, life: &mut Life, answer: Answer<'py>) -> PyResult<Answer<'py>> {
+fn decorated<'py>(
+    py: Python<'py>,
+    table: &Table,
+    life: &mut Life,
+    answer: Answer<'py>,
+) -> PyResult<Answer<'py>> {
     let request = life.request(py, table)?;
     let response = answer.full(py)?;
     let decorate = hooks(py)?.decorate.bind(py);
@@ -534,7 +541,7 @@ fn moved<'py>(
     route: usize,
     script: &[u8],
     segments: &Segments<'_>,
-    query: &Option<Bound<'py, PyString>>,
+    query: Option<&Bound<'py, PyString>>,
 ) -> PyResult<Step<'py>> {
     let template = &table.router.route(route as u32).expect("the router found it").template;
     let mut location = Vec::new();

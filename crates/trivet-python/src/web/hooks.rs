@@ -212,17 +212,13 @@ impl Heads {
             let digits = PyString::new(py, itoa::Buffer::new().format(bytes));
             PyTuple::new(py, [self.content_length.bind(py).clone(), digits])
         };
-        match self.lengths.get(bytes) {
-            Some(kept) => match kept.get() {
-                Some(kept) => Ok(kept.bind(py).clone()),
-                None => {
-                    let made = make()?;
-                    let _ = kept.set(made.clone().unbind());
-                    Ok(made)
-                }
-            },
-            None => make(),
+        let Some(place) = self.lengths.get(bytes) else { return make() };
+        if let Some(kept) = place.get() {
+            return Ok(kept.bind(py).clone());
         }
+        let made = make()?;
+        let _ = place.set(made.clone().unbind());
+        Ok(made)
     }
 }
 

@@ -3,6 +3,7 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::rc::Rc;
 
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::ffi;
@@ -33,9 +34,12 @@ enum Shape {
     Ask,
 }
 
+/// A class and its shape.
+type Kept = (Py<PyAny>, Rc<Shape>);
+
 thread_local! {
     /// By the class's address; the class is kept, so no other can come to stand there.
-    static SHAPES: RefCell<HashMap<usize, (Py<PyAny>, std::rc::Rc<Shape>)>> = RefCell::default();
+    static SHAPES: RefCell<HashMap<usize, Kept>> = RefCell::default();
 }
 
 /// Writes for one answer. `encoder`: the app's own function for what is not known here.
@@ -266,7 +270,7 @@ pub(crate) fn is_record(hooks: &'static Hooks, value: &Bound<'_, PyAny>) -> PyRe
     Ok(matches!(*shape_of(hooks, value)?, Shape::Attributes(_)))
 }
 
-fn shape_of(hooks: &'static Hooks, value: &Bound<'_, PyAny>) -> PyResult<std::rc::Rc<Shape>> {
+fn shape_of(hooks: &'static Hooks, value: &Bound<'_, PyAny>) -> PyResult<Rc<Shape>> {
     let place = value.get_type_ptr() as usize;
     if let Some(shape) = SHAPES.with_borrow(|shapes| shapes.get(&place).map(|(_, shape)| shape.clone())) {
         return Ok(shape);
@@ -274,7 +278,7 @@ fn shape_of(hooks: &'static Hooks, value: &Bound<'_, PyAny>) -> PyResult<std::rc
     let py = value.py();
     let class = value.get_type();
     let told = hooks.shape.bind(py).call1((&class,))?;
-    let shape = std::rc::Rc::new(if let Ok(names) = told.cast::<PyTuple>() {
+    let shape = Rc::new(if let Ok(names) = told.cast::<PyTuple>() {
         Shape::Attributes(names.clone().unbind())
     } else if let Ok(text) = told.cast::<PyString>() {
         match raw::utf8(text)? {

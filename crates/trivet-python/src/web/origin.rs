@@ -107,7 +107,9 @@ pub(crate) fn is_host(py: Python<'_>, environ: &Py<PyDict>, hosts: &[String]) ->
     };
     // `example.com.` is the same host.
     let name = name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase();
-    hosts.iter().any(|wanted| {
-        if wanted.starts_with('.') { name.ends_with(wanted.as_str()) } else { name == *wanted }
-    })
+    hosts.iter().any(
+        |wanted| {
+            if wanted.starts_with('.') { name.ends_with(wanted.as_str()) } else { name == *wanted }
+        },
+    )
 }

@@ -153,18 +153,18 @@ impl Plan {
         })
     }
 
-    /// The arguments for this request. `path`: the values that its path gives, in the template's order.
+    /// The arguments for this request. `path`: a pattern's captures, in its order; `None` for the route's parameters.
     #[inline]
     pub(crate) fn args<'py>(
         &self,
         py: Python<'py>,
         table: &Table,
         life: &mut Life,
-        path: &[Bound<'py, PyAny>],
+        path: Option<&[Bound<'py, PyAny>]>,
     ) -> PyResult<Args<'py>> {
         if let ([param], false) = (&*self.params, self.named) {
             if let Source::Path(place) = param.source {
-                let value = param.of_path(py, path, place)?;
+                let value = param.of_path(py, life, path, place)?;
                 return Ok(Args { list: Positional::One([value]), named: None });
             }
         } else if self.params.is_empty() {
@@ -178,7 +178,7 @@ impl Plan {
         py: Python<'py>,
         table: &Table,
         life: &mut Life,
-        path: &[Bound<'py, PyAny>],
+        path: Option<&[Bound<'py, PyAny>]>,
     ) -> PyResult<Args<'py>> {
         let query_text = if self.query { life.query_string(py)? } else { None };
         let mut query_bytes = Vec::new();
@@ -196,7 +196,7 @@ impl Plan {
         let mut named = None;
         for param in &self.params {
             let value = match param.source {
-                Source::Path(place) => param.of_path(py, path, place)?,
+                Source::Path(place) => param.of_path(py, life, path, place)?,
                 Source::Query => {
                     let texts = query.iter().filter(|(key, _)| *key == *param.key).map(|(_, v)| v.as_ref());
                     param.of_texts(py, "query parameter", texts)?
@@ -237,10 +237,15 @@ impl Param {
     fn of_path<'py>(
         &self,
         py: Python<'py>,
-        path: &[Bound<'py, PyAny>],
+        life: &Life,
+        path: Option<&[Bound<'py, PyAny>]>,
         place: usize,
     ) -> PyResult<Bound<'py, PyAny>> {
-        let value = path.get(place).ok_or_else(|| PyValueError::new_err("the path has fewer parameters"))?;
+        let value = match path {
+            None => life.values.get(place).map(|value| value.bind(py)),
+            Some(path) => path.get(place),
+        };
+        let value = value.ok_or_else(|| PyValueError::new_err("the path has fewer parameters"))?;
         if matches!(self.kind, Kind::Same) {
             return Ok(value.clone());
         }
@@ -296,7 +301,9 @@ impl Param {
         }
         match self.kind.convert(py, text)? {
             Some(value) => Ok(value),
-            None => Err(refusal(py, 400, &format!("the {what} `{}` is not {}", self.key, self.kind.name(py)))),
+            None => {
+                Err(refusal(py, 400, &format!("the {what} `{}` is not {}", self.key, self.kind.name(py))))
+            }
         }
     }
 

@@ -53,11 +53,11 @@ pub(crate) fn call<'py>(
     unsafe {
         let result = match args {
             [] => ffi::PyObject_CallNoArgs(f),
-            [a] => ffi::PyObject_CallFunctionObjArgs(f, a.as_ptr(), END),
-            [a, b] => ffi::PyObject_CallFunctionObjArgs(f, a.as_ptr(), b.as_ptr(), END),
-            [a, b, c] => ffi::PyObject_CallFunctionObjArgs(f, a.as_ptr(), b.as_ptr(), c.as_ptr(), END),
-            [a, b, c, d] => {
-                ffi::PyObject_CallFunctionObjArgs(f, a.as_ptr(), b.as_ptr(), c.as_ptr(), d.as_ptr(), END)
+            [a0] => ffi::PyObject_CallFunctionObjArgs(f, a0.as_ptr(), END),
+            [a0, a1] => ffi::PyObject_CallFunctionObjArgs(f, a0.as_ptr(), a1.as_ptr(), END),
+            [a0, a1, a2] => ffi::PyObject_CallFunctionObjArgs(f, a0.as_ptr(), a1.as_ptr(), a2.as_ptr(), END),
+            [a0, a1, a2, a3] => {
+                ffi::PyObject_CallFunctionObjArgs(f, a0.as_ptr(), a1.as_ptr(), a2.as_ptr(), a3.as_ptr(), END)
             }
             many => ffi::PyObject_Call(f, PyTuple::new(py, many)?.as_ptr(), END),
         };
@@ -133,10 +133,7 @@ pub(crate) enum Sent<'py> {
 }
 
 /// `generator.send(value)`.
-pub(crate) fn send<'py>(
-    generator: &Bound<'py, PyAny>,
-    value: &Bound<'py, PyAny>,
-) -> PyResult<Sent<'py>> {
+pub(crate) fn send<'py>(generator: &Bound<'py, PyAny>, value: &Bound<'py, PyAny>) -> PyResult<Sent<'py>> {
     let py = generator.py();
     let mut result = std::ptr::null_mut();
     // SAFETY: two live references; `result` is a new reference unless the answer is an error with an exception set.

@@ -137,7 +137,6 @@ impl Request {
         Self::of(py, environ.as_unbound(), None, Limits::default())
     }
 
-    #[expect(clippy::needless_pass_by_value, reason = "the form that PyO3 asks for")]
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         visit.call(&self.environ)?;
         visit.call(&self.app)?;
@@ -283,8 +282,9 @@ impl Request {
             let mut scratch = Vec::new();
             let text = self.text(py, &hooks.keys.query);
             let bytes = match &text {
-                Some(text) => bytes_of(text, &mut scratch)
-                    .map_err(|_| refusal(py, 400, "the query is not text"))?,
+                Some(text) => {
+                    bytes_of(text, &mut scratch).map_err(|_| refusal(py, 400, "the query is not text"))?
+                }
                 None => b"",
             };
             hooks.values.bind(py).call1((plan::pairs(py, bytes, self.limits.parameters_max)?,))
@@ -324,8 +324,8 @@ impl Request {
                 let mut scratch = Vec::new();
                 let header = bytes_of(&text, &mut scratch).unwrap_or_default();
                 for (name, value) in cookie::pairs(header) {
-                    if !cookies.contains(&*name)? {
-                        cookies.set_item(&*name, &*value)?;
+                    if !cookies.contains(name)? {
+                        cookies.set_item(name, &*value)?;
                     }
                 }
             }

@@ -10,6 +10,7 @@ use super::hooks::refusal;
 use super::plan::{self, Plan};
 
 /// How much of a request is read.
+#[expect(clippy::struct_field_names, reason = "they are called so in Python")]
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Limits {
     pub(crate) body_bytes_max: u64,
@@ -177,8 +178,7 @@ impl Table {
             } else {
                 MethodSet::of(methods.iter().map(String::as_str)).map_err(wrong)?
             };
-            let names: Vec<_> =
-                template.parameters().iter().map(|p| PyString::intern(py, &p.name)).collect();
+            let names: Vec<_> = template.parameters().iter().map(|p| PyString::intern(py, &p.name)).collect();
             routes.push(Route {
                 handler: handler.unbind(),
                 plan: Plan::new(&plan)?,
@@ -276,9 +276,10 @@ impl Table {
                 let Some(function) = re.id().and_then(|id| self.converters.custom.get(id as usize)) else {
                     return Ok(PyString::new(py, text).into_any());
                 };
-                function.bind(py).call1((text,)).map_err(|e| {
-                    if e.is_instance_of::<PyValueError>(py) { missing() } else { e }
-                })
+                function
+                    .bind(py)
+                    .call1((text,))
+                    .map_err(|e| if e.is_instance_of::<PyValueError>(py) { missing() } else { e })
             }
         }
     }

@@ -179,14 +179,7 @@ fn media_type(name: &str) -> &'static str {
 #[pyfunction]
 #[expect(clippy::type_complexity, reason = "the six fields in order")]
 fn judge_file(
-    fields: (
-        Option<String>,
-        Option<String>,
-        Option<String>,
-        Option<String>,
-        Option<String>,
-        Option<String>,
-    ),
+    fields: (Option<String>, Option<String>, Option<String>, Option<String>, Option<String>, Option<String>),
     etag: &str,
     modified: i64,
     size: u64,

@@ -1,0 +1,88 @@
+//! `Router`: the table of routes by itself, for those who build a framework of their own.
+
+use std::sync::{Arc, OnceLock, RwLock};
+
+use pyo3::exceptions::{PyRuntimeError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyString};
+use trivet_web::router::{self, Found, Method, MethodSet, Template};
+use trivet_web::segments::Segments;
+
+use super::hooks::{hooks, refusal, refusal_with};
+use super::raw;
+use super::table::text;
+use crate::text::bytes_of;
+
+/// Routes and what stands behind them, whatever that is.
+#[pyclass(frozen, module = "trivet")]
+#[derive(Debug)]
+pub(crate) struct Router {
+    open: RwLock<(router::Router, Vec<Arc<Py<PyAny>>>)>,
+    frozen: OnceLock<(router::Router, Vec<Arc<Py<PyAny>>>)>,
+}
+
+#[pymethods]
+impl Router {
+    #[new]
+    fn new() -> Self {
+        Self { open: RwLock::new((router::Router::new(), Vec::new())), frozen: OnceLock::new() }
+    }
+
+    /// Adds what `find` will give for paths of the template and these methods.
+    #[pyo3(signature = (template, value, methods=None))]
+    fn add(&self, template: &str, value: Py<PyAny>, methods: Option<Vec<String>>) -> PyResult<()> {
+        let wrong = |e: &dyn std::fmt::Display| PyValueError::new_err(e.to_string());
+        let late =
+            || PyRuntimeError::new_err("the router is in use: add every route before the first `find`");
+        if self.frozen.get().is_some() {
+            return Err(late());
+        }
+        let template = Template::parse(template, &|_| None).map_err(|e| wrong(&e))?;
+        let methods = methods.unwrap_or_else(|| vec!["GET".to_owned()]);
+        let methods = MethodSet::of(methods.iter().map(String::as_str)).map_err(|e| wrong(&e))?;
+        let mut open = self.open.write().map_err(|_| late())?;
+        let id = open.1.len() as u32;
+        open.0.insert(template, methods, id).map_err(|e| wrong(&e))?;
+        open.1.push(Arc::new(value));
+        Ok(())
+    }
+
+    /// What stands behind the route of a request, and the path's parameters as texts. Raises `NotFound` or, with the
+    /// methods that there are, `MethodNotAllowed`.
+    fn find<'py>(&self, environ: &Bound<'py, PyDict>) -> PyResult<(Bound<'py, PyAny>, Bound<'py, PyDict>)> {
+        let py = environ.py();
+        let keys = &hooks(py)?.keys;
+        let (router, values) = self.frozen.get_or_init(|| {
+            let (mut router, values) = match self.open.read() {
+                Ok(open) => open.clone(),
+                Err(poisoned) => poisoned.into_inner().clone(),
+            };
+            router.freeze();
+            (router, values)
+        });
+        let item = |key| raw::item(environ, key).and_then(|value| value.cast_into::<PyString>().ok());
+        let (method, path, script) = (item(&keys.method), item(&keys.path), item(&keys.script));
+        let raw = item(&keys.raw_uri).or_else(|| item(&keys.request_uri));
+        let mut scratch = [const { Vec::new() }; 4];
+        let [of_method, of_path, of_script, of_raw] = &mut scratch;
+        let method = method.as_ref().and_then(|m| bytes_of(m, of_method).ok()).unwrap_or(b"GET");
+        let path = path.as_ref().map_or(&b""[..], |path| bytes_of(path, of_path).unwrap_or(b"//"));
+        let script = script.as_ref().and_then(|s| bytes_of(s, of_script).ok()).unwrap_or_default();
+        let raw = raw.as_ref().and_then(|raw| bytes_of(raw, of_raw).ok());
+        let segments = Segments::split(path, script, raw.map(|raw| trivet_http::uri::split_query(raw).0));
+        match router.find(Method::of(method), &segments) {
+            Found::Route { id, params } => {
+                let found = PyDict::new(py);
+                let route = router.route(id).expect("the router found it");
+                for (span, parameter) in params.iter().zip(route.template.parameters()) {
+                    found.set_item(&parameter.name, text(py, segments.bytes(span))?)?;
+                }
+                Ok((values[id as usize].bind(py).clone(), found))
+            }
+            Found::Method { allow, .. } => {
+                Err(refusal_with(py, 405, "", Some(vec![("Allow", allow.names().join(", "))])))
+            }
+            Found::Slash { .. } | Found::None => Err(refusal(py, 404, "")),
+        }
+    }
+}
