@@ -1,21 +1,19 @@
-"""`App`: routes, interceptors, providers and error handlers are registered here and served by `_web`."""
+"""`App`: decides what was registered, and is served by `_web`."""
 
 from __future__ import annotations
 
 import inspect
-import sys
 import threading
-import traceback
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
-from . import errors, plan
+from . import errors, failing, foreign, plan
 from ._load import native
 from .cors import CORS
 from .errors import HTTPError
-from .plan import Parameter, describe
-from .response import SEVERAL, Response, convert, make, moved, options, sent
+from .plan import describe
+from .registry import WSGI, Group, Interceptor, Provider, Registrar, Route, StartError, seen, words
+from .response import SEVERAL, Headers, Response, convert, make, moved, options, sent
 from .session import Session, Sessions
 from .values import Fields, Upload, Values
 
@@ -25,325 +23,9 @@ if TYPE_CHECKING:
 else:
     _web = native("_web")
 
+__all__ = ["App", "Group", "Interceptor", "Route", "StartError"]
+
 F = TypeVar("F", bound=Callable[..., Any])
-T = TypeVar("T")
-WSGI = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
-#: What a WebSocket handshake's method is called in tables and patterns.
-WEBSOCKET = "WEBSOCKET"
-
-
-class StartError(ValueError):
-    """The app cannot start as it is registered."""
-
-
-@dataclass(eq=False)
-class Interceptor:
-    """A registered interceptor. `guard`: it decides who gets in."""
-
-    pattern: str
-    handler: Callable[..., Any]
-    except_: tuple[str, ...] = ()
-    host: tuple[str, ...] = ()
-    methods: tuple[str, ...] | None = None
-    guard: bool = False
-    _names: Mapping[str, Any] | None = field(default=None, repr=False)
-
-    @property
-    def name(self) -> str:
-        """The function's name."""
-        return getattr(self.handler, "__name__", repr(self.handler))
-
-
-@dataclass(eq=False)
-class Route:
-    """A registered route, `req.route`. `chain`: its interceptors in the order they run, known once the app
-    is frozen.
-    """
-
-    methods: tuple[str, ...]
-    template: str
-    handler: Callable[..., Any]
-    name: str
-    needs: Any = None
-    public: bool = False
-    csrf: bool = True
-    cors: CORS | None = None
-    kind: Literal["handler", "static", "websocket", "mount"] = "handler"
-    chain: tuple[Interceptor, ...] = ()
-    parameters: tuple[Parameter, ...] = ()
-    is_guarded: bool = False
-    _names: Mapping[str, Any] | None = field(default=None, repr=False)
-    _owners: tuple[App, ...] = field(default=(), repr=False)
-    _group: Group | None = field(default=None, repr=False)
-
-    @property
-    def is_async(self) -> bool:
-        """Whether the handler is an `async def`."""
-        return inspect.iscoroutinefunction(inspect.unwrap(self.handler))
-
-
-@dataclass(eq=False)
-class _Provider:
-    type: Any
-    function: Callable[..., Any]
-    names: Mapping[str, Any] | None
-    owners: tuple[App, ...] = ()
-
-
-def _seen(depth: int) -> Mapping[str, Any] | None:
-    """What the frame that registers can see and the module cannot: types that are defined in a function."""
-    frame = sys._getframe(depth)
-    return None if frame.f_locals is frame.f_globals else dict(frame.f_locals)
-
-
-def _words(value: str | Iterable[str] | None) -> tuple[str, ...]:
-    if value is None:
-        return ()
-    return (value,) if isinstance(value, str) else tuple(value)
-
-
-class Registrar:
-    """What App and Group have in common: the decorators."""
-
-    _prefix: str
-    _app: App
-    _group: Group | None
-
-    def route(
-        self,
-        path: str,
-        *,
-        methods: str | Iterable[str] = ("GET",),
-        name: str | None = None,
-        needs: Any = None,
-        public: bool | None = None,
-        csrf: bool | None = None,
-        cors: CORS | None = None,
-    ) -> Callable[[F], F]:
-        """Registers a handler for a path and methods. GET serves HEAD, OPTIONS is answered by itself.
-
-        `needs` is `req.route.needs`, for interceptors and providers. `public=True` exempts from
-        `guard="required"`.
-        `csrf=False` lets other sites' pages send. `cors` lets them read.
-        """
-        return self._register(
-            path, tuple(m.upper() for m in _words(methods)), name, needs, public, csrf, cors, _seen(2)
-        )
-
-    def _register(
-        self,
-        path: str,
-        methods: tuple[str, ...],
-        name: str | None,
-        needs: Any,
-        public: bool | None,
-        csrf: bool | None,
-        cors: CORS | None,
-        names: Mapping[str, Any] | None,
-        kind: Literal["handler", "static", "websocket", "mount"] = "handler",
-    ) -> Callable[[F], F]:
-        self._app._check_open()
-        if self._prefix == "" and not path.startswith("/"):
-            raise StartError(f"the path `{path}` does not begin with a slash\nhint: write `/{path}`")
-        if path and not path.startswith("/"):
-            raise StartError(f"the path `{path}` of a group is empty or begins with a slash")
-
-        def register(function: F) -> F:
-            if not callable(function):
-                raise TypeError(f"`{function!r}` cannot be called: it is no handler")
-            group = self._group
-            route = Route(
-                methods,
-                self._prefix + path,
-                function,
-                name or str(getattr(function, "__name__", type(function).__name__)),
-                needs if needs is not None or group is None else group.needs,
-                bool(group is not None and group.public) if public is None else public,
-                bool(group is None or group.csrf) if csrf is None else csrf,
-                cors or (group.cors if group is not None else self._app._cors),
-                kind,
-                _names=names,
-                _group=group,
-            )
-            self._app._routes.append(route)
-            return function
-
-        return register
-
-    def get(self, path: str, **more: Any) -> Callable[[F], F]:
-        """`route` for GET (and HEAD)."""
-        return self._one("GET", path, more)
-
-    def post(self, path: str, **more: Any) -> Callable[[F], F]:
-        """`route` for POST."""
-        return self._one("POST", path, more)
-
-    def put(self, path: str, **more: Any) -> Callable[[F], F]:
-        """`route` for PUT."""
-        return self._one("PUT", path, more)
-
-    def patch(self, path: str, **more: Any) -> Callable[[F], F]:
-        """`route` for PATCH."""
-        return self._one("PATCH", path, more)
-
-    def delete(self, path: str, **more: Any) -> Callable[[F], F]:
-        """`route` for DELETE."""
-        return self._one("DELETE", path, more)
-
-    def head(self, path: str, **more: Any) -> Callable[[F], F]:
-        """`route` for HEAD alone."""
-        return self._one("HEAD", path, more)
-
-    def options(self, path: str, **more: Any) -> Callable[[F], F]:
-        """`route` for OPTIONS, in the place of the automatic answer."""
-        return self._one("OPTIONS", path, more)
-
-    def websocket(self, path: str, **more: Any) -> Callable[[F], F]:
-        """An `async def` handler of a WebSocket, which gets it as its argument `ws`. Served under ASGI."""
-        return self._one(WEBSOCKET, path, more, "websocket")
-
-    def _one(
-        self,
-        method: str,
-        path: str,
-        more: dict[str, Any],
-        kind: Literal["handler", "static", "websocket", "mount"] = "handler",
-    ) -> Callable[[F], F]:
-        unknown = more.keys() - {"name", "needs", "public", "csrf", "cors"}
-        if unknown:
-            raise TypeError(f"a route has no option `{min(unknown)}`")
-        get = more.get
-        return self._register(
-            path,
-            (method,),
-            get("name"),
-            get("needs"),
-            get("public"),
-            get("csrf"),
-            get("cors"),
-            _seen(3),
-            kind,
-        )
-
-    def intercept(
-        self,
-        pattern: str = "/*",
-        *,
-        except_: str | Iterable[str] = (),
-        host: str | Iterable[str] | None = None,
-        methods: str | Iterable[str] | None = None,
-        guard: bool = False,
-    ) -> Callable[[F], F]:
-        """Runs a function before everything that answers below a pattern, around it where it is a generator.
-
-        `*` is one segment, a last `/*` all below, `{name}` one segment that the function gets. `except_`
-        names
-        templates of routes. In a group, patterns and exceptions are below its prefix. `host`: names,
-        `.example.com`
-        for all below; `methods`: GET stands for HEAD too. `guard=True` marks what decides who gets in.
-        """
-        self._app._check_open()
-        names = _seen(2)
-
-        def register(function: F) -> F:
-            if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
-                raise StartError(
-                    f"the interceptor {describe(function)} is `async`\n"
-                    "hint: interceptors are plain functions; await in the handler"
-                )
-            self._app._interceptors.append(
-                Interceptor(
-                    self._prefix + pattern,
-                    function,
-                    tuple(self._prefix + template for template in _words(except_)),
-                    tuple(name.lower().removeprefix("*") for name in _words(host)),
-                    None if methods is None else tuple(m.upper() for m in _words(methods)),
-                    guard,
-                    names,
-                )
-            )
-            return function
-
-        return register
-
-    def group(
-        self,
-        prefix: str,
-        *,
-        needs: Any = None,
-        public: bool | None = None,
-        csrf: bool | None = None,
-        cors: CORS | None = None,
-    ) -> Group:
-        """Routes under a common prefix, with options that each may override. Groups nest."""
-        return Group(self, prefix, needs, public, csrf, cors)
-
-    def static(
-        self,
-        path: str,
-        folder: Any,
-        *,
-        max_age: int | None = None,
-        index: str | None = None,
-        public: bool | None = None,
-        name: str = "static",
-    ) -> None:
-        """Serves the files of a folder below a path, with conditions and ranges, through the interceptors.
-
-        `max_age`: seconds for which caches may keep them. `index`: the file for a folder's own path.
-        Hidden files and
-        links that lead out of the folder are 404.
-        """
-        from .static import folder as handler
-
-        template = path.rstrip("/") + "/{path:path}"
-        self._register(template, ("GET",), name, None, public, None, None, None, "static")(
-            handler(folder, max_age, index)
-        )
-
-    def mount(
-        self, path: str, app: App | WSGI, *, public: bool | None = None, csrf: bool | None = None
-    ) -> None:
-        """Merges another `App` below a path, or hands what lies below to any WSGI app."""
-        self._app._check_open()
-        path = path.rstrip("/")
-        if isinstance(app, App):
-            if app is self._app:
-                raise StartError("an app cannot be mounted in itself")
-            self._app._mounts.append((self._prefix + path, app))
-            return
-        if not callable(app):
-            raise TypeError(f"`{app!r}` is no WSGI app")
-        if inspect.iscoroutinefunction(app) or inspect.iscoroutinefunction(type(app).__call__):
-            raise StartError(
-                f"what is mounted at `{path}` is an ASGI app\nhint: only WSGI apps can be mounted"
-            )
-        name = getattr(app, "__name__", type(app).__name__)
-        self._register(path or "/", (), name, None, public, csrf, None, None, "mount")(app)
-
-
-class Group(Registrar):
-    """Routes under a common prefix: `admin = app.group("/admin")`."""
-
-    def __init__(
-        self,
-        parent: Registrar,
-        prefix: str,
-        needs: Any,
-        public: bool | None,
-        csrf: bool | None,
-        cors: CORS | None,
-    ) -> None:
-        if (prefix and not prefix.startswith("/")) or prefix.endswith("/"):
-            raise StartError(f"the prefix `{prefix}` of a group begins with a slash and ends with none")
-        above = parent._group
-        self._app = parent._app
-        self._prefix = parent._prefix + prefix
-        self._group = self
-        self.needs: Any = needs if needs is not None or above is None else above.needs
-        self.public: bool = bool(above is not None and above.public) if public is None else public
-        self.csrf: bool = bool(above is None or above.csrf) if csrf is None else csrf
-        self.cors: CORS | None = cors or (above.cors if above is not None else self._app._cors)
 
 
 class App(_web.App, Registrar):
@@ -381,7 +63,7 @@ class App(_web.App, Registrar):
         self._cors = cors
         self._routes: list[Route] = []
         self._interceptors: list[Interceptor] = []
-        self._providers: dict[Any, _Provider] = {}
+        self._providers: dict[Any, Provider] = {}
         self._errors: dict[Any, Callable[..., Any]] = {}
         self._mounts: list[tuple[str, App]] = []
         self._converters: dict[str, tuple[str, Callable[[str], Any]]] = {}
@@ -390,7 +72,7 @@ class App(_web.App, Registrar):
         self._places: list[tuple[str, tuple[App, ...]]] = []
         self._lock = threading.RLock()
         self._limits = (body_bytes_max, form_bytes_max, parts_max, parameters_max)
-        self._trusted = [origin.lower().rstrip("/") for origin in _words(trusted_origins)]
+        self._trusted = [origin.lower().rstrip("/") for origin in words(trusted_origins)]
         self.json_encoder = json
         #: Raise what no error handler took, for tests and development.
         self.propagate_errors = False
@@ -431,7 +113,7 @@ class App(_web.App, Registrar):
         the handler are thrown into it.
         """
         self._check_open()
-        names = _seen(2)
+        names = seen(2)
         if type in plan.KINDS or type in (_web.Request, Session, Upload):
             raise StartError(f"`{plan.shown(type)}` has a meaning already: provide a type of your own")
 
@@ -442,7 +124,7 @@ class App(_web.App, Registrar):
                 )
             if type in self._providers:
                 raise StartError(f"`{plan.shown(type)}` is provided twice")
-            self._providers[type] = _Provider(type, function, names)
+            self._providers[type] = Provider(type, function, names)
             return function
 
         return register if function is None else register(function)
@@ -512,7 +194,7 @@ class App(_web.App, Registrar):
     def _decide(self) -> None:
         routes: list[Route] = []
         interceptors: list[Interceptor] = []
-        providers: list[_Provider] = []
+        providers: list[Provider] = []
         converters: dict[str, tuple[str, Callable[[str], Any]]] = {}
         self._places = []
         self._collect("", (), routes, interceptors, providers, converters, self._places, ())
@@ -567,7 +249,7 @@ class App(_web.App, Registrar):
         above: tuple[App, ...],
         routes: list[Route],
         interceptors: list[Interceptor],
-        providers: list[_Provider],
+        providers: list[Provider],
         converters: dict[str, tuple[str, Callable[[str], Any]]],
         places: list[tuple[str, tuple[App, ...]]],
         open_apps: tuple[App, ...],
@@ -580,7 +262,7 @@ class App(_web.App, Registrar):
             if converters.setdefault(name, converter) != converter:
                 raise StartError(f"two apps have different converters `{name}`")
         for provider in self._providers.values():
-            providers.append(_Provider(provider.type, provider.function, provider.names, owners))
+            providers.append(Provider(provider.type, provider.function, provider.names, owners))
         copied = (
             "methods", "handler", "name", "needs", "public", "csrf", "cors", "kind", "_names", "_group",
         )  # fmt: skip
@@ -620,7 +302,7 @@ class App(_web.App, Registrar):
     def _owners_of(self, owned: dict[int, tuple[App, ...]]) -> None:
         self.__dict__["_owned"] = owned
 
-    def _finder(self, owners: tuple[App, ...], providers: list[_Provider]) -> Callable[[Any], int | None]:
+    def _finder(self, owners: tuple[App, ...], providers: list[Provider]) -> Callable[[Any], int | None]:
         def find(wanted: Any) -> int | None:
             for owner in owners:
                 for place, provider in enumerate(providers):
@@ -633,7 +315,7 @@ class App(_web.App, Registrar):
     def _plan_route(
         self,
         route: Route,
-        providers: list[_Provider],
+        providers: list[Provider],
         converters: dict[str, tuple[str, Callable[[str], Any]]],
     ) -> tuple[Any, ...]:
         is_mount = route.kind == "mount"
@@ -659,7 +341,7 @@ class App(_web.App, Registrar):
             is_mount,
         )
 
-    def _plan_interceptor(self, one: Interceptor, providers: list[_Provider]) -> tuple[Any, ...]:
+    def _plan_interceptor(self, one: Interceptor, providers: list[Provider]) -> tuple[Any, ...]:
         path = [(name, "str") for name in _web.pattern_captures(one.pattern)]
         find = self._finder(self._owners_of[id(one)], providers)
         told, _ = plan.arguments(one.handler, one._names, path, find, injected_only=True, pattern=True)
@@ -667,7 +349,7 @@ class App(_web.App, Registrar):
         methods = None if one.methods is None else list(one.methods)
         return (one.pattern, list(one.except_), one.handler, told, generator, list(one.host), methods)
 
-    def _plan_providers(self, providers: list[_Provider]) -> list[tuple[Any, ...]]:
+    def _plan_providers(self, providers: list[Provider]) -> list[tuple[Any, ...]]:
         planned: list[tuple[Any, ...]] = []
         needs: list[list[int]] = []
         for provider in providers:
@@ -788,7 +470,7 @@ class App(_web.App, Registrar):
             handler = self._error_handler(request, error)
             if handler is not None:
                 status = error.status if isinstance(error, HTTPError) else 500
-                response = make(self, request, _call_error(self, handler, error, request), status)
+                response = make(self, request, failing.call_handler(self, handler, error, request), status)
                 if isinstance(error, HTTPError):
                     for name, value in error.headers:
                         response.headers.setdefault(name, value)
@@ -799,55 +481,11 @@ class App(_web.App, Registrar):
             second.__context__ = second.__context__ or error
             error = second
         if isinstance(error, HTTPError):
-            return default_answer(request, error)
+            return failing.default_answer(request, error)
         if self.propagate_errors:
             raise error
-        report(request.environ, error)
-        return default_answer(request, HTTPError(500))
-
-
-def _call_error(app: App, handler: Callable[..., Any], error: BaseException, request: _web.Request) -> Any:
-    """An error handler takes the exception, the request, both, or nothing."""
-    parameters = [
-        p
-        for p in inspect.signature(handler).parameters.values()
-        if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
-    ]
-    given: list[Any] = []
-    for parameter in parameters:
-        if parameter.name in plan.REQUEST_NAMES:
-            given.append(request)
-        elif not given or (request in given and len(given) == 1):
-            given.append(error)
-        elif parameter.default is parameter.empty:
-            given.append(request)
-    value = handler(*given)
-    if inspect.isawaitable(value):
-        from .asgi import wait
-
-        value = wait(app, value)
-    return value
-
-
-def default_answer(request: _web.Request, error: HTTPError) -> Response:
-    """A small page, or JSON where the client asks for it."""
-    body, kind = errors.page(error, request.environ.get("HTTP_ACCEPT", ""))
-    response = Response(body, error.status, [("Content-Type", kind)])
-    response.headers.vary("Accept")
-    for name, value in error.headers:
-        response.headers.add(name, value)
-    return response
-
-
-def report(environ: dict[str, Any], error: BaseException) -> None:
-    """Writes the traceback to the server's log."""
-    out = environ.get("wsgi.errors") or sys.stderr
-    line = f"{environ.get('REQUEST_METHOD', '?')} {environ.get('PATH_INFO', '?')!r}"
-    text = "".join(traceback.format_exception(type(error), error, error.__traceback__))
-    out.write(f"exception on {line}\n{text}")
-    flush = getattr(out, "flush", None)
-    if callable(flush):
-        flush()
+        failing.report(request.environ, error)
+        return failing.default_answer(request, HTTPError(500))
 
 
 def _covers(interceptor: Interceptor, route: Route) -> bool:
@@ -899,74 +537,6 @@ def _wait(app: App, awaitable: Any) -> Any:
     return wait(app, awaitable)
 
 
-def _foreign(request: _web.Request, app: WSGI, below: str) -> Response:
-    """What a WSGI app that is mounted answers, as a Response that interceptors can look at."""
-    environ = dict(request.environ)
-    path = environ.get("PATH_INFO", "")
-    environ["SCRIPT_NAME"] = environ.get("SCRIPT_NAME", "") + path[: len(path) - len(below)]
-    environ["PATH_INFO"] = below
-    told: list[Any] = []
-    written: list[bytes] = []
-
-    def start_response(
-        status: str, fields: list[tuple[str, str]], exc_info: Any = None
-    ) -> Callable[[bytes], None]:
-        if told and exc_info is None:
-            raise AssertionError("`start_response` was called twice without an exception (PEP 3333)")
-        told[:] = [int(status[:3]), list(fields)]
-        return written.append
-
-    result = app(environ, start_response)
-    if isinstance(result, (list, tuple)) and told:
-        return _whole(told, b"".join([*written, *result]))
-    iterator = iter(result)
-    first = b""
-    if not told:
-        # PEP 3333 lets an app call `start_response` as late as with its first piece.
-        try:
-            first = next(iterator, b"")
-        except BaseException:
-            close = getattr(result, "close", None)
-            if callable(close):
-                close()
-            raise
-        if not told:
-            raise AssertionError("the mounted app did not call `start_response` (PEP 3333)")
-    response = Response(b"", told[0])
-    response.headers._fields = told[1]
-    response.body = _Foreign([*written, first], iterator, result)
-    return response
-
-
-def _whole(told: list[Any], body: bytes) -> Response:
-    response = Response(body, told[0])
-    response.headers._fields = told[1]
-    return response
-
-
-class _Foreign:
-    def __init__(self, first: list[bytes], rest: Any, result: Any) -> None:
-        self._first = [piece for piece in first if piece]
-        self._rest = rest
-        self._result = result
-
-    def __iter__(self) -> _Foreign:
-        return self
-
-    def __next__(self) -> bytes:
-        if self._first:
-            return self._first.pop(0)
-        piece: bytes = next(self._rest)
-        return piece
-
-    def close(self) -> None:
-        close = getattr(self._result, "close", None)
-        if callable(close):
-            close()
-
-
-from .response import Headers  # noqa: E402
-
 _web.install(
     {
         "response": Response,
@@ -987,7 +557,7 @@ _web.install(
         "options": options,
         "preflight": lambda cors, environ: cors.preflight(environ),
         "trusts": lambda cors, origin: cors.trusts(origin),
-        "foreign": _foreign,
+        "foreign": foreign.answer,
         "stream": sent,
         "loads": plan.loads,
         "phrases": errors.PHRASES,
