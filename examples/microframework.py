@@ -26,7 +26,7 @@ class Application:
         self.router = Router()
         for template, page in urls:
             methods = [name for name in ("GET", "POST", "PUT", "PATCH", "DELETE") if hasattr(page, name)]
-            self.router.add(template, page, methods=methods)
+            self.router.add(template, page, methods)
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         request = Request(environ)
@@ -37,10 +37,10 @@ class Application:
         return response(environ, start_response)
 
     def answer(self, request: Request) -> Response:
-        found = self.router.find(request.method, request.path)
-        page = found.target(request)
+        page_class, parameters = self.router.find(request.environ)
+        page = page_class(request)
         method = getattr(page, "GET" if request.method == "HEAD" else request.method)
-        value = method(**found.params)
+        value = method(**parameters)
         if value is None:
             return Response(status=204)
         if isinstance(value, str):
@@ -59,19 +59,22 @@ class Index(Page):
         return TODOS
 
     def POST(self) -> str:
+        title = self.request.form.get("title")
+        if not title:
+            raise HTTPError(400, "a todo has a title")
         number = max(TODOS, default=0) + 1
-        TODOS[number] = self.request.form["title"]
+        TODOS[number] = title
         return f"{number}\n"
 
 
 class Todo(Page):
-    def GET(self, id: int) -> str:
-        if id not in TODOS:
+    def GET(self, id: str) -> str:
+        if int(id) not in TODOS:
             raise HTTPError(404, f"there is no {id}")
-        return TODOS[id]
+        return TODOS[int(id)]
 
-    def DELETE(self, id: int) -> None:
-        TODOS.pop(id, None)
+    def DELETE(self, id: str) -> None:
+        TODOS.pop(int(id), None)
 
 
 app = Application(("/", Index), ("/todos/{id:int}", Todo))

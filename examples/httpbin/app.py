@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import gzip as gzip_
+import importlib
 import json
 import random
 import re
@@ -543,10 +544,10 @@ def deflate(req: Request) -> Response:
 def brotli(req: Request) -> Response:
     """Coded with Brotli."""
     try:
-        import brotlicffi
+        package: Any = importlib.import_module("brotlicffi")
     except ImportError:
         raise HTTPError(501, "the package `brotlicffi` is not installed") from None
-    return coded(req, "br", "brotli", brotlicffi.compress)
+    return coded(req, "br", "brotli", package.compress)
 
 
 @app.get("/base64/{value}")

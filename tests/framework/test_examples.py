@@ -1,9 +1,12 @@
-"""`examples/microframework.py`: sixty lines on the toolkit, without `App`."""
+"""The examples: `microframework.py`, sixty lines on the toolkit without `App`; and the types of all."""
 
 from __future__ import annotations
 
 import importlib.util
+import os
+import subprocess
 import sys
+from pathlib import Path
 from types import ModuleType
 
 import pytest
@@ -51,3 +54,21 @@ def test_head_and_refusals_come_with_the_toolkit(example: ModuleType) -> None:
     assert refused.status == 405
     assert {"GET", "HEAD", "DELETE"} <= refused.allow
     assert drive.ask_wsgi(app, "/", "POST", form={"other": "x"}).status == 400
+
+
+@pytest.mark.parametrize("folder", [".", "httpbin"])
+def test_the_examples_are_strictly_typed(folder: str, tmp_path: Path) -> None:
+    place = drive.ROOT / "examples" / folder
+    files = sorted(file.name for file in place.glob("*.py"))
+    checked = subprocess.run(
+        [sys.executable, "-m", "mypy", "--strict", "--config-file=", "--cache-dir", str(tmp_path), *files],
+        cwd=place,
+        env={**os.environ, "MYPYPATH": os.pathsep.join([str(drive.ROOT / "python"), "."])},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    # What is wrong in the package itself is told where that is checked.
+    ours = [line for line in checked.stdout.splitlines() if line.partition(":")[0] in files]
+    assert not ours, "\n".join(ours)

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from framework import drive
 from framework.drive import Ask
-from trivet import App, Form, HTTPError, Request, Response, Session, Upload, stream
+from trivet import App, Form, HTTPError, Request, Response, Router, Session, Sessions, Upload, stream
 from trivet.testing import Client
 
 KEY = "a key that only tests know, and long enough"
@@ -355,6 +355,23 @@ def test_the_secret_rotates(ask: Ask) -> None:
     assert ask(counting(secret=old), "/look", cookies=fresh, scheme="https").text == "None"
 
 
+def test_flasks_cookies_are_read_if_asked(ask: Ask) -> None:
+    import flask
+    from flask.sessions import SecureCookieSessionInterface
+
+    old = flask.Flask("old")
+    old.secret_key = KEY
+    signer = SecureCookieSessionInterface().get_signing_serializer(old)
+    assert signer
+    cookies = {"session": str(signer.dumps({"n": 41}))}
+    assert ask(counting(sessions=Sessions(flask=True)), "/look", cookies=cookies, scheme="https").text == "41"
+    assert ask(counting(), "/look", cookies=cookies, scheme="https").text == "None"
+    forged = {"session": cookies["session"][:-2] + "xx"}
+    assert (
+        ask(counting(sessions=Sessions(flask=True)), "/look", cookies=forged, scheme="https").text == "None"
+    )
+
+
 def test_over_4_kib_raises(ask: Ask) -> None:
     answer = ask(counting(), "/big", scheme="https")
     assert answer.status == 500
@@ -522,14 +539,22 @@ def test_request_and_response_work_without_an_app() -> None:
 
 
 def test_a_router_works_without_an_app() -> None:
-    from trivet import Router
-
     router = Router()
-    router.add("/users/{id:int}", "user", methods=["GET"])
-    router.add("/files/{rest:path}", "files", methods=["GET"])
-    found = router.find("GET", "/users/7")
-    assert (found.target, found.params) == ("user", {"id": 7})
-    assert router.find("GET", "/files/a/b").params == {"rest": "a/b"}
+    router.add("/users/{id:int}", "user", ["GET"])
+    router.add("/files/{rest:path}", "files")
+    target, params = router.find(drive.environ_of("GET", "/users/7"))
+    assert (target, params) == ("user", {"id": "7"})
+    assert router.find(drive.environ_of("HEAD", "/files/a/b")) == ("files", {"rest": "a/b"})
+    for method, path, status in (
+        ("GET", "/users/x", 404),
+        ("PUT", "/users/7", 405),
+        ("GET", "/users//7", 404),
+    ):
+        with pytest.raises(HTTPError) as refused:
+            router.find(drive.environ_of(method, path))
+        assert refused.value.status == status
+    with pytest.raises(RuntimeError):
+        router.add("/late", "late")
 
 
 def test_the_client_asks_any_wsgi_or_asgi_app_and_keeps_cookies() -> None:

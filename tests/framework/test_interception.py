@@ -483,6 +483,66 @@ def test_the_same_over_asgi() -> None:
                 )
 
 
+def test_nothing_foreign_and_no_file_is_reached_without_its_interceptor(tmp_path: File) -> None:
+    (tmp_path / "sub").mkdir()
+    for name in ("secret.txt", "sub/secret.txt"):
+        (tmp_path / name).write_text("the secret")
+    record: list[str] = []
+
+    def foreign(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        record.append(f"foreign {environ['SCRIPT_NAME']}|{environ['PATH_INFO']}")
+        start_response("200 OK", [("Content-Type", "text/plain")])
+        return [b"foreign"]
+
+    app = App()
+    app.mount("/f1", foreign)
+    app.static("/files", tmp_path)
+    app.get("/{rest:path}")(lambda rest: "ours")
+    for pattern in ("/f1/*", "/files/*"):
+        app.intercept(pattern)(noting(record, pattern))
+    samples = (
+        "/f1",
+        "/f1/",
+        "/f1/a",
+        "/f1/a/b c",
+        "/files/secret.txt",
+        "/files/sub/secret.txt",
+        "/f1x",
+        "/other",
+    )
+    seen: set[str] = set()
+    for chance in cases(0.05):
+        for _ in range(REQUESTS_A_TABLE):
+            raw = spell(chance, chance.choice(samples))
+            environ = drive.environ_of(chance.choice(ASKED), "/")
+            environ["PATH_INFO"] = unquote_to_bytes(raw).decode("latin-1")
+            told = chance.choice((None, raw, raw, b"/other"))
+            if told is not None:
+                environ["RAW_URI"] = told.decode("latin-1")
+            record.clear()
+            answer = drive.call(app, environ, validate=False)
+            what = f"TRIVET_PROOF_SEED={chance.number} {raw!r} {told!r} {record}"  # type: ignore[attr-defined]
+            reached = [each for each in record if each.startswith("foreign")]
+            if reached:
+                seen.add("foreign")
+                assert record[0] == "/f1/*", what
+                assert len(reached) == 1, what
+                assert reached[0].startswith(("foreign /f1|/", "foreign /f1|")), what
+                assert reached[0].partition("|")[2][:1] in ("", "/"), what
+            if answer.body == b"the secret":
+                seen.add("secret")
+                assert record == ["/files/*"], what
+            path = reference.split(unquote_to_bytes(raw), b"", told)
+            if not path.odd and not path.may_be_refused:
+                wanted = [p for p in ("/f1/*", "/files/*") if Pattern(p).matches(path, None)]
+                assert [each for each in record if each.startswith("/")] == wanted, what
+    assert seen == {"foreign", "secret"} or SECONDS < 5
+
+
+def noting(record: list[str], text: str) -> Callable[[], None]:
+    return lambda: record.append(text)
+
+
 def starts(app: App) -> Exception | None:
     """What start-up says; None when it is content."""
     try:
@@ -553,3 +613,32 @@ def test_the_command_line_tells_open_routes(tmp_path: File) -> None:
     assert "/forgotten" in unguarded.stdout
     assert "/about" not in unguarded.stdout
     assert "/admin/users" not in unguarded.stdout
+
+
+# The judge is judged too
+
+
+@pytest.mark.parametrize(
+    ("ran", "status", "problem"),
+    [
+        ([("handler", 1)], 200, "without interceptors"),
+        ([("handler", 1), ("interceptor", 2)], 200, "came after"),
+        ([("interceptor", 2), ("interceptor", 3), ("handler", 1)], 200, "refused"),
+        ([("interceptor", 2), ("handler", 9)], 200, "would be right"),
+        ([("interceptor", 3)], 200, "200"),
+        ([], 404, "without interceptors"),
+        ([("interceptor", 2)], 404, "not one of"),
+        ([("interceptor", 2), ("interceptor", 2), ("handler", 1)], 200, "twice"),
+    ],
+)
+def test_what_must_not_happen_is_found(ran: list[tuple[str, int]], status: int, problem: str) -> None:
+    table = Table(
+        [Route(1, "/admin/{p0}", "GET"), Route(9, "/open", "GET")],
+        [Interceptor(2, Pattern("/admin/*")), Interceptor(3, Pattern("/*"), methods=("POST",), stops=True)],
+    )
+    built = Built(table, App(), record=ran)
+    asked = Asked("GET", {}, reference.split(b"/admin/x"), "")
+    right = Built(table, App(), record=[("interceptor", 2), ("handler", 1)])
+    judge(right, asked, drive.Answer(200, [], b""))
+    with pytest.raises(AssertionError, match=problem):
+        judge(built, asked, drive.Answer(status, [], b""))
