@@ -4,11 +4,15 @@
 //! stable keeps inputs that made something new happen, as libFuzzer on nightly keeps those that reach new code.
 
 pub mod chunked;
+pub mod cookie;
 pub mod file_request;
 pub mod frame;
 pub mod h1_head;
+pub mod multipart;
 pub mod mutate;
+pub mod query;
 pub mod router;
+pub mod token;
 
 /// A number for an outcome, from whatever describes it.
 pub fn outcome(of: impl std::hash::Hash) -> u64 {
