@@ -123,7 +123,7 @@ class Asgi:
         if isinstance(begun, Response):
             response = begun
         else:
-            await body.prefetch()
+            await body.prefetch(self._app._limits[0])
             try:
                 value = await begun.call()
             except Exception as error:  # noqa: BLE001 - the app's error handlers look at it
@@ -325,9 +325,9 @@ class _Input:
         else:
             self._ended = self._gone = True
 
-    async def prefetch(self) -> None:
+    async def prefetch(self, bytes_max: int) -> None:
         """Takes what is coming, so that an async handler can read it on the loop; what is too much stays."""
-        while not self._ended and len(self._buffer) <= PREFETCH_BYTES_MAX:
+        while not self._ended and len(self._buffer) <= min(bytes_max, PREFETCH_BYTES_MAX):
             await self._more()
 
     async def disconnected(self) -> None:

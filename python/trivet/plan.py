@@ -182,7 +182,10 @@ def arguments(
             many = inner is not Upload
             if not required and default is not None and not many:
                 raise PlanError(f"{where}: the default of an upload is None")
-            add("upload", Upload, many=many)
+            if optional and required:
+                # `picture: Upload | None` says itself that it may be missing.
+                required, default = False, None
+            add("upload", Upload, many=many, required=required, default=default)
         else:
             many = get_origin(inner) is list or inner is list
             item = (get_args(inner) or (str,))[0] if many else inner

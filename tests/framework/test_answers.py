@@ -501,6 +501,10 @@ def test_asgi_gives_the_same_answers(files: Path) -> None:
         assert (one.status, lower, one.body) == (other.status, other.fields, other.body), path
     assert log == ["closed", "closed"]
     assert asgi(app, "/count").json == {"n": 1}
+    small = App(body_bytes_max=100)
+    small.post("/aecho")(aecho)
+    assert asgi(small, "/aecho", "POST", b"x" * 100).body == b"x" * 100
+    assert asgi(small, "/aecho", "POST", b"x" * 1000).status == 413
     assert asgi(
         app, "/json", "POST", json.dumps({"a": [1, 2]}).encode(), content_type="application/json"
     ).json == {"a": [1, 2]}

@@ -324,6 +324,18 @@ def test_forms_and_uploads(tmp_path: Any) -> None:
     assert caller.post("/", form="name=a").status == 400, "no picture"
 
 
+def test_an_upload_may_be_missing() -> None:
+    def handler(picture: Upload | None, note: Form[str] | None) -> Any:
+        return [picture and picture.size, note]
+
+    caller = app_with("/", handler, methods="POST")
+    assert caller.post("/", form="note=a").json == [None, "a"]
+    part = b'--b\r\nContent-Disposition: form-data; name="picture"; filename="x"\r\n\r\n123\r\n--b--\r\n'
+    assert caller.post("/", part, content_type="multipart/form-data; boundary=b").json == [3, None]
+    nothing = b'--b\r\nContent-Disposition: form-data; name="picture"; filename=""\r\n\r\n\r\n--b--\r\n'
+    assert caller.post("/", nothing, content_type="multipart/form-data; boundary=b").json == [None, None]
+
+
 def test_limits_are_413_and_say_which() -> None:
     app = App(body_bytes_max=1000, form_bytes_max=100, parts_max=2)
 
