@@ -54,9 +54,8 @@ fn edge() -> ExitCode {
 /// The whole command line, foreign flags included.
 fn command() -> clap::Command {
     // A stream of the old code is cut soon after the new one serves, so that the page's script connects to the new one.
-    let soon = |command: clap::Command| {
-        command.mut_arg("graceful_timeout", |arg| arg.default_value(dev::GRACEFUL))
-    };
+    let soon =
+        |command: clap::Command| command.mut_arg("graceful_timeout", |arg| arg.default_value(dev::GRACEFUL));
     Cli::command()
         .mut_subcommand("run", gunicorn::recognise)
         .mut_subcommand("dev", |command| soon(gunicorn::recognise(command)))
