@@ -31,7 +31,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from framework import drive
+from framework import drive, ways
 
 GUIDE = drive.ROOT / "docs" / "guide" / "app"
 PEERS = ("flask", "bottle", "django", "webpy")
@@ -223,6 +223,24 @@ def test_the_other_frameworks_answer_the_same(piece: Piece, in_a_folder: Path) -
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # theirs
         check(run(piece.peer, in_a_folder), piece.checks, piece.peer.kind)
+
+
+@pytest.mark.parametrize("way", ["trivet", "gunicorn", "uwsgi", "waitress", "uvicorn"])
+def test_the_quickstarts_first_file_is_served_as_it_says(way: str, tmp_path: Path) -> None:
+    reason = ways.missing(way)
+    if reason:
+        pytest.skip(reason)
+    first = next(piece for piece in PIECES if piece.page == "quickstart.md")
+    assert first.code.startswith("# app.py\n")
+    folder = tmp_path / "site"
+    folder.mkdir()
+    (folder / "app.py").write_text(first.code)
+    address, stop = ways.serve(way, folder, tmp_path)
+    try:
+        status, _, body = ways.exchange(address, "GET", "/", [("Host", "test.example")], b"")
+    finally:
+        stop()
+    assert (status, body) == (200, b"Hello, world!")
 
 
 def test_every_page_has_pieces_and_most_of_them_are_asked() -> None:
