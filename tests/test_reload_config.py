@@ -707,12 +707,12 @@ def test_many_reloads_under_load_cost_nobody_anything(serve: Serve, place: Path,
             failures.append(f"{what}: {error!r}")
 
     before = sizes()
-    middle = before
+    middle = late = before
     begun = time.monotonic()
     seconds = 0.0
 
     async def disturb(load: Load) -> None:
-        nonlocal reloads, middle, seconds
+        nonlocal reloads, middle, late, seconds
         for n in range(count):
             server.write(text(20 + n))
             done = await asyncio.to_thread(server.reload)
@@ -722,6 +722,7 @@ def test_many_reloads_under_load_cost_nobody_anything(serve: Serve, place: Path,
                 middle = sizes()
             if n % 20 == 0:
                 assert (await asyncio.to_thread(server.ask, "/n")).text == str(20 + n)
+        late = sizes()
         seconds = time.monotonic() - begun
         await load.answered(50)
 
@@ -745,10 +746,11 @@ def test_many_reloads_under_load_cost_nobody_anything(serve: Serve, place: Path,
     until(lambda: len(server.workers()) == 2, 60, "the old workers have gone")
     until(lambda: sizes()[2] <= before[2] + 2 and sizes()[3] <= before[3] + 2, 20, f"{before} {sizes()}")
     after = sizes()
-    print(f"{seconds:.1f} s, before {before}, middle {middle}, after {after}, {len(load.ended())} requests")
+    print(f"{seconds:.1f} s, before {before}, middle {middle}, late {late}, after {after}, {len(load.ended())} requests")
     assert after[0] < before[0] + MIB, f"the supervisor grew: {before} {middle} {after}"
     assert after[1] < before[1] + 3 * MIB, f"the edge grew: {before} {middle} {after}"
-    assert after[1] < middle[1] + MIB, f"the edge grows with each: {before} {middle} {after}"
+    # Both with the same load on it: the end of the large answers leaves pages that the allocator keeps for the next.
+    assert late[1] < middle[1] + MIB // 2, f"the edge grows with each: {before} {middle} {late}"
 
 
 def test_idle_reloads_cost_no_memory_and_no_descriptors(serve: Serve, slow_set: bool) -> None:
