@@ -12,8 +12,8 @@ THREADS ?= 8
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
 
-run: build .venv/ready ## build everything and serve the example application (BIND=127.0.0.1:8000)
-	target/release/trivet run --chdir examples/welcome --venv .venv --bind $(BIND) \
+run: build ## build everything and serve the example application, a guest book (BIND=127.0.0.1:8000)
+	target/release/trivet run --chdir examples/guestbook --bind $(BIND) \
 		--workers $(WORKERS) --threads $(THREADS) --graceful-timeout 3 app:app
 
 test: ## build and run every check and test
@@ -40,7 +40,7 @@ bench: build ## how to reproduce the figures (they take hours; nothing runs by i
 
 clean: ## remove everything that was built or fetched
 	$(CARGO) clean
-	rm -rf .venv .venv-test .tools build dist fuzz/target examples/welcome/guestbook.sqlite3*
+	rm -rf .venv .venv-test .tools build dist fuzz/target examples/welcome/guestbook.sqlite3* examples/guestbook/data
 
 .venv/ready: examples/welcome/requirements.txt
 	@scripts/venv.sh .venv examples/welcome/requirements.txt

@@ -12,9 +12,7 @@ for file; do
         archive=$folder/sources/$name-$version.tar.gz
         "$folder/bin/python" -m pip download --quiet --disable-pip-version-check --no-deps \
             --no-binary "$name" --dest "$folder/sources" "$name==$version"
-        "$folder/bin/python" -c 'import sys, tarfile
-with tarfile.open(sys.argv[1]) as archive:
-    archive.extractall(sys.argv[2], filter="data")' "$archive" "$folder/sources"
+        tar --extract --gzip --file "$archive" --directory "$folder/sources"
         rm "$archive"
     done
 done
