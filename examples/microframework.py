@@ -68,13 +68,13 @@ class Index(Page):
 
 
 class Todo(Page):
-    def GET(self, id: str) -> str:
-        if int(id) not in TODOS:
+    def GET(self, id: int) -> str:
+        if id not in TODOS:
             raise HTTPError(404, f"there is no {id}")
-        return TODOS[int(id)]
+        return TODOS[id]
 
-    def DELETE(self, id: str) -> None:
-        TODOS.pop(int(id), None)
+    def DELETE(self, id: int) -> None:
+        TODOS.pop(id, None)
 
 
 app = Application(("/", Index), ("/todos/{id:int}", Todo))

@@ -32,7 +32,8 @@ class Request:
     def params(self) -> dict[str, Any]:
         """The path's parameters by name, converted."""
     @property
-    def method(self) -> str: ...
+    def method(self) -> str:
+        """`GET`, say: as the client sent it."""
     @property
     def path(self) -> str:
         """Decoded, below the mount; begins with `/`."""
@@ -139,8 +140,8 @@ class Router:
     def __init__(self) -> None: ...
     def add(self, template: str, value: object, methods: list[str] | None = None) -> None:
         """Adds what `find` will give for paths of the template and these methods (GET if none are named)."""
-    def find(self, environ: dict[str, Any]) -> tuple[Any, dict[str, str]]:
-        """What stands behind the route of a request, and the path's parameters as texts.
+    def find(self, environ: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+        """What stands behind the route of a request, and the path's parameters, converted.
 
         Raises `NotFound` or, with the methods that there are, `MethodNotAllowed`.
         """

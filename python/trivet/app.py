@@ -16,7 +16,7 @@ from .errors import HTTPError
 from .plan import describe
 from .registry import WSGI, Group, Interceptor, Provider, Registrar, Route, StartError, seen, words
 from .response import HTML, SEVERAL, Headers, Response, convert, make, moved, options, sent
-from .session import Session, Sessions
+from .session import SECRET_HINT, Session, Sessions
 from .values import Fields, Upload, Values
 
 if TYPE_CHECKING:
@@ -221,6 +221,19 @@ class App(_web.App, Registrar):
             "trusted_origins": self._trusted,
         }
 
+        if not self.sessions._can_load:
+            functions = [
+                *((route.handler, planned[3]) for route, planned in zip(routes, told["routes"], strict=True)),
+                *((planned[2], planned[3]) for planned in told["interceptors"]),
+                *((planned[0], planned[1]) for planned in told["providers"]),
+            ]
+            for function, arguments in functions:
+                if any(source == "session" for source, *_ in arguments):
+                    raise StartError(
+                        f"{describe(function)} takes the session, but the app has no secret to sign one\n"
+                        f"{SECRET_HINT}"
+                    )
+
         def check(chains: list[list[tuple[int, bool]]]) -> None:
             for route, chain in zip(routes, chains, strict=True):
                 route.chain = tuple(interceptors[number] for number, _ in chain)
@@ -359,7 +372,7 @@ class App(_web.App, Registrar):
         told, _ = plan.arguments(one.handler, one._names, path, find, injected_only=True, pattern=True)
         generator = inspect.isgeneratorfunction(inspect.unwrap(one.handler))
         methods = None if one.methods is None else list(one.methods)
-        return (one.pattern, list(one.except_), one.handler, told, generator, list(one.host), methods)
+        return (one.pattern, list(one.except_), one.handler, told, generator, list(one.host), methods, one.guard)
 
     def _plan_providers(self, providers: list[Provider]) -> list[tuple[Any, ...]]:
         planned: list[tuple[Any, ...]] = []
@@ -571,6 +584,11 @@ def _decorate(app: App, request: _web.Request, response: Response, cors: CORS | 
     return response
 
 
+def _keep_private(response: Response) -> None:
+    if "Cache-Control" not in response.headers and "Expires" not in response.headers:
+        response.headers["Cache-Control"] = "private, no-store"
+
+
 def _session(request: _web.Request) -> Session:
     return request.app.sessions.load(request)
 
@@ -591,6 +609,8 @@ _web.install(
     {
         "response": Response,
         "error": errors.error_for,
+        "http_error": HTTPError,
+        "private": _keep_private,
         "fail": lambda app, request, error: app._fail(request, error),
         "convert": convert,
         "decorate": _decorate,

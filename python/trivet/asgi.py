@@ -337,7 +337,8 @@ class _Input:
             self._buffer.clear()
 
     def read(self, size: int = -1) -> bytes:
-        while not self._ended and (size < 0 or not self._buffer):
+        # As of a file: less than `size` only at the end, whatever pieces the server got it in.
+        while not self._ended and (size < 0 or len(self._buffer) < size):
             if threading.get_ident() == self._thread:
                 raise RuntimeError(
                     f"the body is larger than {PREFETCH_BYTES_MAX} bytes and would block the loop\n"

@@ -278,9 +278,9 @@ class Registrar:
     ) -> None:
         """Serves the files of a folder below a path, with conditions and ranges, through the interceptors.
 
-        `max_age`: seconds for which caches may keep them. `index`: the file for a folder's own path.
-        Hidden files and
-        links that lead out of the folder are 404.
+        `max_age`: seconds for which caches may keep them; without it, they keep nothing that lies below an
+        interceptor, and with or without it nothing below a guard (`guard=True`). `index`: the file for a
+        folder's own path. Hidden files and links that lead out of the folder are 404.
         """
         from .static import folder as handler
 

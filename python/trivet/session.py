@@ -24,6 +24,7 @@ else:
 _scan: Any = json.JSONDecoder().scan_once  # type: ignore[attr-defined]
 
 COOKIE_BYTES_MAX = 4096
+SECRET_HINT = "hint: `App(secret=…)`; `python -c 'import secrets; print(secrets.token_hex(32))'` makes one"
 LOCAL = ("localhost", "127.0.0.1", "[::1]")
 
 
@@ -126,12 +127,14 @@ class Sessions:
         if self.flask:
             self._flask_signer = _web.Signer(list(keys), "cookie-session", "sha1")
 
+    @property
+    def _can_load(self) -> bool:
+        """Whether there is a key, or a `load` of the app's own that may need none."""
+        return self._signer is not None or type(self).load is not Sessions.load
+
     def _ready(self) -> _web.Signer:
         if self._signer is None:
-            raise RuntimeError(
-                "sessions need a secret\nhint: `App(secret=…)`; `python -c 'import secrets; "
-                "print(secrets.token_hex(32))'` makes one"
-            )
+            raise RuntimeError(f"sessions need a secret\n{SECRET_HINT}")
         return self._signer
 
     def load(self, request: _web.Request) -> Session:

@@ -138,9 +138,13 @@ class Upload:
                 self._content.seek(place)
         return target
 
-    def __del__(self) -> None:
+    def close(self) -> None:
+        """Ends the temporary file, if there is one; the end of the request does it too."""
         if not isinstance(self._content, bytes):
             self._content.close()
+
+    def __del__(self) -> None:
+        self.close()
 
     def __repr__(self) -> str:
         return f"<Upload {self.filename!r} {self.content_type} {self.size} bytes>"

@@ -543,7 +543,7 @@ def test_a_router_works_without_an_app() -> None:
     router.add("/users/{id:int}", "user", ["GET"])
     router.add("/files/{rest:path}", "files")
     target, params = router.find(drive.environ_of("GET", "/users/7"))
-    assert (target, params) == ("user", {"id": "7"})
+    assert (target, params) == ("user", {"id": 7})
     assert router.find(drive.environ_of("HEAD", "/files/a/b")) == ("files", {"rest": "a/b"})
     for method, path, status in (
         ("GET", "/users/x", 404),

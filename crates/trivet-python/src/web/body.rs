@@ -25,11 +25,13 @@ pub(crate) struct Form {
     pub(crate) files: Vec<(Box<str>, Py<PyAny>)>,
     /// It was read from the stream: there are no bytes to give any more.
     streamed: bool,
+    /// A file of it lies in a temporary file.
+    pub(crate) spooled: bool,
 }
 
 /// Reads `wsgi.input` and no further than the body.
 #[derive(Debug)]
-struct Reader {
+pub(crate) struct Reader {
     input: Option<Py<PyAny>>,
     /// What is yet to come; beyond the limit by one where the length is not known.
     left: u64,
@@ -78,6 +80,35 @@ impl Reader {
         }
         Ok(Some(piece))
     }
+
+    /// Of bytes that have been read already.
+    fn of(body: &Bound<'_, PyBytes>) -> PyResult<Self> {
+        let left = body.as_bytes().len() as u64;
+        let input = body.py().import("io")?.getattr("BytesIO")?.call1((body,))?;
+        Ok(Self { input: Some(input.unbind()), left, is_known: true, limit: left })
+    }
+
+    /// Of which nothing is left.
+    const fn ended() -> Self {
+        Self { input: None, left: 0, is_known: true, limit: 0 }
+    }
+}
+
+/// Gives the request's reader, which is the one of `req.stream` if anybody has taken that.
+fn reading<T>(
+    py: Python<'_>,
+    request: &Request,
+    read: impl FnOnce(&mut Reader) -> PyResult<T>,
+) -> PyResult<T> {
+    match request.stream.get() {
+        None => read(&mut Reader::new(py, request)?),
+        Some(stream) => read(&mut *stream.get().0.try_lock().map_err(|_| busy())?),
+    }
+}
+
+#[cold]
+fn busy() -> PyErr {
+    PyRuntimeError::new_err("another thread reads the body")
 }
 
 #[cold]
@@ -110,21 +141,15 @@ pub(crate) fn whole<'py>(request: &Bound<'py, Request>) -> PyResult<Bound<'py, P
             "the body has been read as a form: its bytes are not kept\nhint: take `req.body` before `req.form`",
         ));
     }
-    let mut reader = Reader::new(py, this)?;
-    let first = reader.next(py, u64::MAX)?;
-    let body = match first {
-        None => raw::bytes(py, b""),
-        Some(first) => match reader.next(py, READ_BYTES)? {
-            None => first,
-            Some(second) => {
-                let mut all = [first.as_bytes(), second.as_bytes()].concat();
-                while let Some(piece) = reader.next(py, READ_BYTES)? {
-                    all.extend_from_slice(piece.as_bytes());
-                }
-                raw::bytes(py, &all)
-            }
-        },
-    };
+    let body = reading(py, this, |reader| {
+        let Some(first) = reader.next(py, u64::MAX)? else { return Ok(raw::bytes(py, b"")) };
+        let Some(second) = reader.next(py, READ_BYTES)? else { return Ok(first) };
+        let mut all = [first.as_bytes(), second.as_bytes()].concat();
+        while let Some(piece) = reader.next(py, READ_BYTES)? {
+            all.extend_from_slice(piece.as_bytes());
+        }
+        Ok(raw::bytes(py, &all))
+    })?;
     let _ = this.body.set(body.clone().unbind());
     Ok(body)
 }
@@ -232,17 +257,21 @@ fn parts(request: &Bound<'_, Request>, hooks: &'static Hooks, content_type: &[u8
             failed = take(py, hooks, &mut form, &mut part, event);
         }
     };
-    if let Some(body) = kept {
-        parser.feed(body.as_bytes(), &mut on_event).map_err(refuse)?;
-    } else {
-        let mut reader = Reader::new(py, this)?;
-        while let Some(piece) = reader.next(py, READ_BYTES)? {
-            parser.feed(piece.as_bytes(), &mut on_event).map_err(refuse)?;
-        }
+    let fed = match kept {
+        Some(body) => parser.feed(body.as_bytes(), &mut on_event).map_err(refuse),
+        None => reading(py, this, |reader| {
+            while let Some(piece) = reader.next(py, READ_BYTES)? {
+                parser.feed(piece.as_bytes(), &mut on_event).map_err(refuse)?;
+            }
+            Ok(())
+        }),
+    };
+    let whole = failed.and(fed).and_then(|()| parser.finish().map_err(refuse));
+    if let Some(spool) = part.and_then(|part| part.spool) {
+        // Of a part that never came to its end.
+        spool.bind(py).call_method0("close")?;
     }
-    failed?;
-    parser.finish().map_err(refuse)?;
-    Ok(form)
+    whole.map(|()| form)
 }
 
 fn take(
@@ -270,6 +299,7 @@ fn take(
                 spool.call_method1("write", (raw::bytes(py, &part.memory),))?;
                 part.memory = Vec::new();
                 part.spool = Some(spool.unbind());
+                form.spooled = true;
             }
             match &part.spool {
                 Some(spool) => {
@@ -322,7 +352,6 @@ impl BodyStream {
     /// At most `size` bytes, all that is left if it is negative; empty at the end.
     #[pyo3(signature = (size=-1))]
     fn read<'py>(&self, py: Python<'py>, size: i64) -> PyResult<Bound<'py, PyBytes>> {
-        let busy = || PyRuntimeError::new_err("another thread reads the body");
         let mut reader = self.0.try_lock().map_err(|_| busy())?;
         if let Ok(size) = u64::try_from(size) {
             if size == 0 {
@@ -347,6 +376,18 @@ impl BodyStream {
     }
 }
 
-pub(crate) fn stream<'py>(py: Python<'py>, request: &Request) -> PyResult<Bound<'py, PyAny>> {
-    Ok(Bound::new(py, BodyStream(Mutex::new(Reader::new(py, request)?)))?.into_any())
+/// The one stream of a request. Whoever has read the body or the form before gets what is left of it: the bytes that
+/// are kept, or nothing.
+pub(crate) fn stream<'py>(py: Python<'py>, request: &Request) -> PyResult<Bound<'py, BodyStream>> {
+    if let Some(stream) = request.stream.get() {
+        return Ok(stream.bind(py).clone());
+    }
+    let reader = match request.body.get() {
+        Some(body) => Reader::of(body.bind(py))?,
+        None if request.form_data().streamed => Reader::ended(),
+        None => Reader::new(py, request)?,
+    };
+    let made = Bound::new(py, BodyStream(Mutex::new(reader)))?;
+    let _ = request.stream.set(made.unbind());
+    Ok(request.stream.get().expect("set just now").bind(py).clone())
 }

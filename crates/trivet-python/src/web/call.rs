@@ -30,6 +30,8 @@ pub(crate) struct Life {
     /// The path's parameters, converted.
     pub(crate) values: Vec<Py<PyAny>>,
     pub(crate) is_head: bool,
+    /// The router's own 404 or 405: an answer like others for those who wait around it, nobody's exception.
+    is_refused: bool,
     request: Option<Py<Request>>,
     /// Interceptors that wait at their `yield`, the outermost first.
     around: Vec<Py<PyAny>>,
@@ -66,6 +68,7 @@ impl Life {
             route: None,
             values: Vec::new(),
             is_head: false,
+            is_refused: false,
             request: None,
             around: Vec::new(),
             provided: Vec::new(),
@@ -157,6 +160,7 @@ pub(crate) fn open<'py>(py: Python<'py>, table: &Table, life: &mut Life) -> PyRe
         Way::Route(_)
             if method == Method::Other(b"WEBSOCKET") && !environ.contains("trivet.websocket")? =>
         {
+            life.is_refused = true;
             Err(refusal(py, 405, ""))
         }
         Way::Route(route) => {
@@ -164,11 +168,24 @@ pub(crate) fn open<'py>(py: Python<'py>, table: &Table, life: &mut Life) -> PyRe
             Ok(Step::Call { route, args })
         }
         Way::Slash(route) if matches!(method, Method::Get | Method::Head) => {
-            moved(py, table, route, script, &segments, life.query_string(py)?.as_ref())
+            let moved = moved(py, table, route, script, &segments, life.query_string(py)?.as_ref());
+            life.is_refused = moved.is_err();
+            moved
         }
-        Way::Allow(methods) => allowed(py, &methods, method),
-        Way::Refused(error) => Err(error),
-        Way::Slash(_) | Way::Nothing => Err(refusal(py, 404, "")),
+        Way::Allow(methods) => {
+            let answer = allowed(py, &methods, method);
+            life.is_refused = answer.is_err();
+            answer
+        }
+        Way::Refused(error) => {
+            // What an app's own converter raised besides ValueError is its exception.
+            life.is_refused = error.is_instance(py, hooks(py)?.http_error.bind(py));
+            Err(error)
+        }
+        Way::Slash(_) | Way::Nothing => {
+            life.is_refused = true;
+            Err(refusal(py, 404, ""))
+        }
     }
 }
 
@@ -180,8 +197,23 @@ pub(crate) fn finish<'py>(
     life: &mut Life,
     outcome: PyResult<Bound<'py, PyAny>>,
 ) -> PyResult<Answer<'py>> {
+    let answer = answered(py, table, life, outcome);
+    match &life.request {
+        Some(request) if request.get().has_spools() => until_sent(py, request.bind(py), answer),
+        _ => answer,
+    }
+}
+
+#[inline]
+fn answered<'py>(
+    py: Python<'py>,
+    table: &Table,
+    life: &mut Life,
+    outcome: PyResult<Bound<'py, PyAny>>,
+) -> PyResult<Answer<'py>> {
     let mut outcome = match outcome {
         Ok(value) => Answer::of(py, table, life, value),
+        Err(error) if life.is_refused => failed(py, table, life, error),
         Err(error) => Err(error),
     };
     while let Some(generator) = life.around.pop() {
@@ -190,13 +222,16 @@ pub(crate) fn finish<'py>(
     if !life.lenders.is_empty() {
         outcome = settle(py, life, outcome);
     }
-    let answer = match outcome {
+    let mut answer = match outcome {
         Ok(answer) => answer,
         Err(error) => failed(py, table, life, error)?,
     };
     let touched = life.request.as_ref().is_some_and(|request| request.get().is_touched());
     if touched || life.cors.is_some() {
-        return decorated(py, table, life, answer);
+        answer = decorated(py, table, life, answer)?;
+    }
+    if life.route.is_some_and(|route| table.routes[route].is_private) {
+        answer = private(py, answer)?;
     }
     Ok(answer)
 }
@@ -256,7 +291,7 @@ impl Life {
                     let template = &table.router.route(*id).expect("the router found it").template;
                     self.values.reserve(params.len());
                     for (span, parameter) in params.iter().zip(template.parameters()) {
-                        match table.value(py, &parameter.converter, segments.bytes(span)) {
+                        match table.converters.value(py, &parameter.converter, segments.bytes(span)) {
                             Ok(value) => self.values.push(value.unbind()),
                             Err(error) => {
                                 self.values.clear();
@@ -378,6 +413,14 @@ fn ask<'py>(
                     "an interceptor yielded a value\nhint: `return` a response to stop, `yield` nothing to go on",
                 ));
             }
+            raw::Sent::Returned(nothing) if nothing.is_none() => {
+                // Whether it meant to let the request pass is not to be guessed.
+                return Err(PyRuntimeError::new_err(format!(
+                    "the interceptor {} ended before its `yield`\n\
+                     hint: a generator yields once to let the request pass; `return` a Response to stop it",
+                    named(interceptor.function.bind(py))
+                )));
+            }
             raw::Sent::Returned(value) => value,
         };
     }
@@ -392,6 +435,13 @@ fn ask<'py>(
          hint: `return Response(…)`, or raise an HTTPError",
         value.get_type().name()?
     )))
+}
+
+/// How messages call a function.
+#[cold]
+fn named(function: &Bound<'_, PyAny>) -> String {
+    let name = function.getattr("__qualname__").and_then(|name| name.extract::<String>());
+    name.map_or_else(|_| "that has no name".to_owned(), |name| format!("`{name}`"))
 }
 
 /// Gives the answer or the exception to an interceptor that waits around the handler.
@@ -534,6 +584,41 @@ fn decorated<'py>(
     }
 }
 
+/// What somebody's guard let through is not for caches, unless the answer speaks of them itself.
+fn private<'py>(py: Python<'py>, answer: Answer<'py>) -> PyResult<Answer<'py>> {
+    let response = answer.full(py)?;
+    match hooks(py)?.private.bind(py).call1((&response,)) {
+        Ok(_) => Ok(Answer::Full(response)),
+        Err(error) => {
+            release(py, &Answer::Full(response));
+            Err(error)
+        }
+    }
+}
+
+/// Closes the files that the request's form lies in, after everything else that waits for the answer's end.
+#[cold]
+fn until_sent<'py>(
+    py: Python<'py>,
+    request: &Bound<'py, Request>,
+    answer: PyResult<Answer<'py>>,
+) -> PyResult<Answer<'py>> {
+    match answer {
+        Ok(answer) => {
+            let response = answer.full(py)?;
+            let close = request.getattr("_close_files")?;
+            response.getattr(&hooks(py)?.keys.closers)?.call_method1("append", (close,))?;
+            Ok(Answer::Full(response))
+        }
+        Err(error) => {
+            if let Err(second) = request.get().close_files(py) {
+                second.write_unraisable(py, Some(request.as_any()));
+            }
+            Err(error)
+        }
+    }
+}
+
 /// 308 to the form of the path that the route was declared with.
 fn moved<'py>(
     py: Python<'py>,
@@ -562,13 +647,19 @@ fn moved<'py>(
     Ok(Step::Value(hooks(py)?.moved.bind(py).call1((location,))?))
 }
 
-/// The answer to OPTIONS, or 405.
-fn allowed<'py>(py: Python<'py>, methods: &MethodSet, method: Method<'_>) -> PyResult<Step<'py>> {
+/// The methods that a client may use: GET serves HEAD, and a handshake is none.
+pub(crate) fn served(methods: &MethodSet) -> Vec<&str> {
     let mut names: Vec<&str> = methods.names();
     names.retain(|name| *name != "WEBSOCKET");
     if names.contains(&"GET") && !names.contains(&"HEAD") {
         names.push("HEAD");
     }
+    names
+}
+
+/// The answer to OPTIONS, or 405.
+fn allowed<'py>(py: Python<'py>, methods: &MethodSet, method: Method<'_>) -> PyResult<Step<'py>> {
+    let mut names = served(methods);
     if !names.contains(&"OPTIONS") {
         names.push("OPTIONS");
     }

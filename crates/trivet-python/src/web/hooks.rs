@@ -58,6 +58,10 @@ hooks! {
     response,
     /// (status, detail, headers or None) -> HTTPError
     error,
+    /// class HTTPError
+    http_error,
+    /// (response) -> None; keeps it out of caches unless it speaks of them
+    private,
     /// (app, request, exception) -> Response
     fail,
     /// (app, request, value) -> Response; what no other rule knows

@@ -9,7 +9,7 @@ use pyo3::types::{PyBytes, PyDict, PyList, PyString, PyTuple};
 use trivet_web::cookie;
 
 use super::app::App;
-use super::body::{self, Form};
+use super::body::{self, BodyStream, Form};
 use super::hooks::{hooks, refusal};
 use super::plan;
 use super::raw;
@@ -19,6 +19,10 @@ use crate::text::bytes_of;
 /// Something that is made once and then kept.
 type Kept = OnceLock<Py<PyAny>>;
 
+/// A request: what the client sent. A handler or interceptor gets it as the argument `req` or by the annotation
+/// `Request`; `Request(environ)` makes one of any WSGI environ.
+///
+/// Each part is read when it is looked at. Texts are UTF-8, decoded once; what is not raises `BadRequest`.
 #[pyclass(frozen, module = "trivet")]
 #[derive(Debug)]
 pub(crate) struct Request {
@@ -31,6 +35,7 @@ pub(crate) struct Request {
     pub(crate) limits: Limits,
     pub(crate) form: OnceLock<Form>,
     pub(crate) body: OnceLock<Py<PyBytes>>,
+    pub(crate) stream: OnceLock<Py<BodyStream>>,
     query: Kept,
     form_values: Kept,
     file_values: Kept,
@@ -53,6 +58,7 @@ impl Request {
             limits,
             form: OnceLock::new(),
             body: OnceLock::new(),
+            stream: OnceLock::new(),
             query: OnceLock::new(),
             form_values: OnceLock::new(),
             file_values: OnceLock::new(),
@@ -88,6 +94,18 @@ impl Request {
     /// Whether the answer has to wait for `decorate`.
     pub(crate) fn is_touched(&self) -> bool {
         self.session.get().is_some() || self.reply_fields.get().is_some() || self.after.get().is_some()
+    }
+
+    /// Whether files of the form lie in temporary files.
+    pub(crate) fn has_spools(&self) -> bool {
+        self.form.get().is_some_and(|form| form.spooled)
+    }
+
+    pub(crate) fn close_files(&self, py: Python<'_>) -> PyResult<()> {
+        for (_, upload) in &self.form_data().files {
+            upload.bind(py).call_method0("close")?;
+        }
+        Ok(())
     }
 
     pub(crate) fn text<'py>(&self, py: Python<'py>, key: &Py<PyString>) -> Option<Bound<'py, PyString>> {
@@ -195,6 +213,7 @@ impl Request {
         Ok(params)
     }
 
+    /// `GET`, say: as the client sent it.
     #[getter]
     fn method(&self, py: Python<'_>) -> PyResult<String> {
         Ok(self.string(py, &hooks(py)?.keys.method))
@@ -345,9 +364,9 @@ impl Request {
         body::whole(slf)
     }
 
-    /// The body as it comes: `read(size)`. What was read so is not in `body` or `form`.
+    /// The body as it comes: `read(size)`, one stream for the request. What was read so is not in `body` or `form`.
     #[getter]
-    fn stream<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+    fn stream<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, BodyStream>> {
         body::stream(py, self)
     }
 
@@ -381,6 +400,11 @@ impl Request {
         }
         self.after.get().expect("set just now").bind(py).append(&function)?;
         Ok(function)
+    }
+
+    /// Closes the temporary files of the form: the request has ended.
+    fn _close_files(&self, py: Python<'_>) -> PyResult<()> {
+        self.close_files(py)
     }
 
     /// What `after` was given, the list itself or None.

@@ -8,15 +8,17 @@ use pyo3::types::{PyDict, PyString};
 use trivet_web::router::{self, Found, Method, MethodSet, Template};
 use trivet_web::segments::Segments;
 
+use super::call::served;
 use super::hooks::{hooks, refusal, refusal_with};
 use super::raw;
-use super::table::text;
+use super::table::Converters;
 use crate::text::bytes_of;
 
 /// Routes and what stands behind them, whatever that is.
 #[pyclass(frozen, module = "trivet")]
 #[derive(Debug)]
 pub(crate) struct Router {
+    converters: Converters,
     open: RwLock<(router::Router, Vec<Arc<Py<PyAny>>>)>,
     frozen: OnceLock<(router::Router, Vec<Arc<Py<PyAny>>>)>,
 }
@@ -24,8 +26,12 @@ pub(crate) struct Router {
 #[pymethods]
 impl Router {
     #[new]
-    fn new() -> Self {
-        Self { open: RwLock::new((router::Router::new(), Vec::new())), frozen: OnceLock::new() }
+    fn new(py: Python<'_>) -> PyResult<Self> {
+        Ok(Self {
+            converters: Converters::new(py, Vec::new())?,
+            open: RwLock::new((router::Router::new(), Vec::new())),
+            frozen: OnceLock::new(),
+        })
     }
 
     /// Adds what `find` will give for paths of the template and these methods.
@@ -47,8 +53,8 @@ impl Router {
         Ok(())
     }
 
-    /// What stands behind the route of a request, and the path's parameters as texts. Raises `NotFound` or, with the
-    /// methods that there are, `MethodNotAllowed`.
+    /// What stands behind the route of a request, and the path's parameters, converted. Raises `NotFound` or, with
+    /// the methods that there are, `MethodNotAllowed`. GET serves HEAD.
     fn find<'py>(&self, environ: &Bound<'py, PyDict>) -> PyResult<(Bound<'py, PyAny>, Bound<'py, PyDict>)> {
         let py = environ.py();
         let keys = &hooks(py)?.keys;
@@ -75,12 +81,13 @@ impl Router {
                 let found = PyDict::new(py);
                 let route = router.route(id).expect("the router found it");
                 for (span, parameter) in params.iter().zip(route.template.parameters()) {
-                    found.set_item(&parameter.name, text(py, segments.bytes(span))?)?;
+                    let value = self.converters.value(py, &parameter.converter, segments.bytes(span))?;
+                    found.set_item(&parameter.name, value)?;
                 }
                 Ok((values[id as usize].bind(py).clone(), found))
             }
             Found::Method { allow, .. } => {
-                Err(refusal_with(py, 405, "", Some(vec![("Allow", allow.names().join(", "))])))
+                Err(refusal_with(py, 405, "", Some(vec![("Allow", served(&allow).join(", "))])))
             }
             Found::Slash { .. } | Found::None => Err(refusal(py, 404, "")),
         }

@@ -38,6 +38,8 @@ pub(crate) struct Route {
     pub(crate) names: Py<PyTuple>,
     pub(crate) csrf: bool,
     pub(crate) cors: Option<Py<PyAny>>,
+    /// A guard decides who gets in: caches may not keep what it let through.
+    pub(crate) is_private: bool,
     /// A foreign WSGI app: `handler` is not planned but gets the request and what lies below.
     pub(crate) foreign: bool,
 }
@@ -70,12 +72,12 @@ pub(crate) struct Table {
     pub(crate) encoder: Option<Py<PyAny>>,
     /// Origins besides the app's own that may send what changes something.
     pub(crate) trusted_origins: Vec<String>,
-    converters: Converters,
+    pub(crate) converters: Converters,
 }
 
-/// What makes values of texts where Python has a class for them.
+/// What makes values of a path's texts.
 #[derive(Debug)]
-struct Converters {
+pub(crate) struct Converters {
     uuid: Py<PyAny>,
     custom: Vec<Py<PyAny>>,
 }
@@ -93,7 +95,7 @@ type ToldRoute<'py> = (
     bool,
 );
 type ToldInterceptor<'py> =
-    (String, Vec<String>, Bound<'py, PyAny>, Bound<'py, PyAny>, bool, Vec<String>, Option<Vec<String>>);
+    (String, Vec<String>, Bound<'py, PyAny>, Bound<'py, PyAny>, bool, Vec<String>, Option<Vec<String>>, bool);
 
 fn wrong(error: impl std::fmt::Display) -> PyErr {
     PyValueError::new_err(error.to_string())
@@ -187,6 +189,7 @@ impl Table {
                 names: PyTuple::new(py, names)?.unbind(),
                 csrf,
                 cors: cors.map(Bound::unbind),
+                is_private: false,
                 foreign,
             });
             templates.push(template.clone());
@@ -194,10 +197,12 @@ impl Table {
         }
         router.freeze();
         let mut rules = Vec::new();
+        let mut guards = Vec::new();
         let mut interceptors = Vec::new();
         for interceptor in of("interceptors")?.try_iter()? {
-            let (pattern, except, function, plan, is_generator, hosts, methods) =
+            let (pattern, except, function, plan, is_generator, hosts, methods, is_guard) =
                 interceptor?.extract::<ToldInterceptor<'_>>()?;
+            guards.push(is_guard);
             rules.push(Rule { pattern: Pattern::parse(&pattern).map_err(wrong)?, except });
             let methods = match methods {
                 Some(names) => Some(MethodSet::of(names.iter().map(String::as_str)).map_err(wrong)?),
@@ -212,6 +217,9 @@ impl Table {
             });
         }
         let bound = intercept::bind(&rules, &templates.iter().collect::<Vec<_>>()).map_err(wrong)?;
+        for (route, chain) in routes.iter_mut().zip(bound.chains()) {
+            route.is_private = chain.iter().any(|link| guards[link.interceptor as usize]);
+        }
         let mut providers = Vec::new();
         for provider in of("providers")?.try_iter()? {
             let (function, plan, is_generator) =
@@ -228,7 +236,7 @@ impl Table {
             limits: Limits { body_bytes_max, form_bytes_max, parts_max, parameters_max },
             encoder: of("encoder")?.extract::<Option<Py<PyAny>>>()?,
             trusted_origins: of("trusted_origins")?.extract()?,
-            converters: Converters { uuid: py.import("uuid")?.getattr("UUID")?.unbind(), custom: functions },
+            converters: Converters::new(py, functions)?,
         })
     }
 
@@ -241,6 +249,13 @@ impl Table {
             chains.append(chain)?;
         }
         Ok(chains)
+    }
+}
+
+impl Converters {
+    /// `custom`: the functions of an app's own converters.
+    pub(crate) fn new(py: Python<'_>, custom: Vec<Py<PyAny>>) -> PyResult<Self> {
+        Ok(Self { uuid: py.import("uuid")?.getattr("UUID")?.unbind(), custom })
     }
 
     /// The value of a path's parameter. An error that is an `HTTPError` says why there is none.
@@ -264,7 +279,7 @@ impl Table {
             Converter::Float => {
                 text.parse().map(|number| PyFloat::new(py, number).into_any()).map_err(|_| missing())
             }
-            Converter::Uuid => self.converters.uuid.bind(py).call1((text,)).map_err(|_| missing()),
+            Converter::Uuid => self.uuid.bind(py).call1((text,)).map_err(|_| missing()),
             Converter::Date => {
                 let mut parts = text.split('-');
                 let year = parts.next().and_then(|y| y.parse().ok()).ok_or_else(missing)?;
@@ -273,7 +288,7 @@ impl Table {
                 PyDate::new(py, year, month, day).map(Bound::into_any).map_err(|_| missing())
             }
             Converter::Re(re) => {
-                let Some(function) = re.id().and_then(|id| self.converters.custom.get(id as usize)) else {
+                let Some(function) = re.id().and_then(|id| self.custom.get(id as usize)) else {
                     return Ok(PyString::new(py, text).into_any());
                 };
                 function
