@@ -226,14 +226,28 @@ fn form_too_large(py: Python<'_>, limit: usize) -> PyErr {
     refusal(py, 413, &format!("the form is larger than {limit} bytes (`form_bytes_max`)"))
 }
 
+/// A form is read by pieces of this: a file that stays in memory mostly comes in one, and is copied once.
+const FORM_READ_BYTES: u64 = FILE_MEMORY_BYTES_MAX as u64 + 64 * 1024;
+
 /// The part that is being read.
 struct Part {
     name: String,
     /// For a file: its name and content type.
     file: Option<(String, String)>,
+    /// All of a file, as long as it has come in one piece.
+    piece: Option<Py<PyBytes>>,
     memory: Vec<u8>,
     spool: Option<Py<PyAny>>,
     size: u64,
+}
+
+impl Part {
+    /// More follows: what has come goes where it can grow.
+    fn gather(&mut self, py: Python<'_>) {
+        if let Some(piece) = self.piece.take() {
+            self.memory.extend_from_slice(piece.bind(py).as_bytes());
+        }
+    }
 }
 
 fn parts(request: &Bound<'_, Request>, hooks: &'static Hooks, content_type: &[u8]) -> PyResult<Form> {
@@ -260,7 +274,7 @@ fn parts(request: &Bound<'_, Request>, hooks: &'static Hooks, content_type: &[u8
     let fed = match kept {
         Some(body) => parser.feed(body.as_bytes(), &mut on_event).map_err(refuse),
         None => reading(py, this, |reader| {
-            while let Some(piece) = reader.next(py, READ_BYTES)? {
+            while let Some(piece) = reader.next(py, FORM_READ_BYTES)? {
                 parser.feed(piece.as_bytes(), &mut on_event).map_err(refuse)?;
             }
             Ok(())
@@ -286,15 +300,15 @@ fn take(
             let file = head.filename.map(|name| {
                 (name, head.content_type.unwrap_or_else(|| "application/octet-stream".to_owned()))
             });
-            *part = Some(Part { name: head.name, file, memory: Vec::new(), spool: None, size: 0 });
+            *part =
+                Some(Part { name: head.name, file, piece: None, memory: Vec::new(), spool: None, size: 0 });
         }
         Event::Data(data) => {
             let Some(part) = part else { return Ok(()) };
+            let is_first = part.size == 0;
             part.size += data.len() as u64;
-            if part.file.is_some()
-                && part.spool.is_none()
-                && part.memory.len() + data.len() > FILE_MEMORY_BYTES_MAX
-            {
+            if part.file.is_some() && part.spool.is_none() && part.size > FILE_MEMORY_BYTES_MAX as u64 {
+                part.gather(py);
                 let spool = hooks.spool.bind(py).call0()?;
                 spool.call_method1("write", (raw::bytes(py, &part.memory),))?;
                 part.memory = Vec::new();
@@ -305,7 +319,11 @@ fn take(
                 Some(spool) => {
                     spool.bind(py).call_method1("write", (raw::bytes(py, data),))?;
                 }
-                None => part.memory.extend_from_slice(data),
+                None if is_first && part.file.is_some() => part.piece = Some(raw::bytes(py, data).unbind()),
+                None => {
+                    part.gather(py);
+                    part.memory.extend_from_slice(data);
+                }
             }
         }
         Event::End => {
@@ -320,12 +338,13 @@ fn take(
             if filename.is_empty() && part.size == 0 {
                 return Ok(());
             }
-            let content = match part.spool {
-                Some(spool) => {
+            let content = match (part.spool, part.piece) {
+                (Some(spool), _) => {
                     spool.bind(py).call_method1("seek", (0,))?;
                     spool
                 }
-                None => raw::bytes(py, &part.memory).into_any().unbind(),
+                (None, Some(piece)) => piece.into_any(),
+                (None, None) => raw::bytes(py, &part.memory).into_any().unbind(),
             };
             let safe = multipart::safe_filename(&filename);
             let upload = hooks.upload.bind(py).call1((
