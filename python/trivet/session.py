@@ -76,6 +76,7 @@ class MemoryStore:
         self._kept: dict[str, tuple[float, bytes]] = {}
 
     def load(self, id: str) -> bytes | None:
+        """What `save` was given, or None where it is gone or too old."""
         ends, data = self._kept.get(id, (0.0, b""))
         if ends <= time.time():
             self._kept.pop(id, None)
@@ -83,9 +84,11 @@ class MemoryStore:
         return data
 
     def save(self, id: str, data: bytes, max_age: int) -> None:
+        """Keeps the data for `max_age` seconds."""
         self._kept[id] = (time.time() + max_age, data)
 
     def delete(self, id: str) -> None:
+        """Forgets it."""
         self._kept.pop(id, None)
 
 

@@ -77,6 +77,7 @@ class Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
             self.server_close()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
+        """Prints what went wrong, unless the client has merely gone."""
         # A client that has gone is nobody's mistake.
         if not isinstance(sys.exc_info()[1], (ConnectionError, TimeoutError)):
             traceback.print_exc()

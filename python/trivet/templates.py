@@ -83,10 +83,12 @@ class Markup(str):
         return Markup(str.__mod__(self, _escaped_argument(values)))
 
     def format(self, *args: Any, **kwargs: Any) -> Markup:
+        """As `str.format`; what is filled in is escaped."""
         named = {name: _escaped_argument(value) for name, value in kwargs.items()}
         return Markup(str.format(self, *map(_escaped_argument, args), **named))
 
     def join(self, parts: Iterable[Any]) -> Markup:
+        """As `str.join`; the parts are escaped."""
         return Markup(str.join(self, map(escape, parts)))
 
     def __repr__(self) -> str:

@@ -128,6 +128,7 @@ class Cookie:
         return f"Cookie({self.name}={self.value}; domain={self.domain}; path={self.path})"
 
     def is_for(self, host: str, path: str, secure: bool) -> bool:
+        """Whether it is sent with a request there (RFC 6265 §5.4)."""
         domain = self.domain
         if host != domain and (self.host_only or not host.endswith("." + domain) or _is_address(host)):
             return False
@@ -153,6 +154,7 @@ class Cookies(Mapping[str, str]):
         return sorted(self._stored.values(), key=lambda cookie: cookie.created)
 
     def set(self, name: str, value: str, *, domain: str = "localhost", path: str = "/") -> None:
+        """Keeps a cookie as if a server had set it."""
         self._store(Cookie(name, value, domain=domain, path=path))
 
     def delete(self, name: str) -> None:
@@ -160,6 +162,7 @@ class Cookies(Mapping[str, str]):
         self._stored = {key: cookie for key, cookie in self._stored.items() if cookie.name != name}
 
     def clear(self) -> None:
+        """Forgets every cookie."""
         self._stored = {}
 
     def __getitem__(self, name: str) -> str:
@@ -201,6 +204,7 @@ class Cookies(Mapping[str, str]):
 
     @staticmethod
     def parse(line: str, host: str, path: str, now: float) -> Cookie | None:
+        """The cookie of a `Set-Cookie` field; None where it has to be ignored (RFC 6265 §5.3)."""
         pair, _, rest = line.partition(";")
         name, equals, value = pair.partition("=")
         if not equals:
@@ -276,6 +280,7 @@ class Response:
         return self.data.decode(charset, "replace")
 
     def json(self) -> Any:
+        """What the body says as JSON. Raises `ValueError` where it is none."""
         return json.loads(self.data)
 
     def chunks(self) -> Iterator[bytes]:
@@ -393,29 +398,37 @@ class Client:
 
     @property
     def loop(self) -> _Loop:
+        """Where ASGI applications run: one loop in a thread, made when it is first needed."""
         if self._loop is None:
             self._loop = _Loop()
         return self._loop
 
     def get(self, path: str, **options: Any) -> Response:
+        """`request("GET", …)`."""
         return self.request("GET", path, **options)
 
     def head(self, path: str, **options: Any) -> Response:
+        """`request("HEAD", …)`."""
         return self.request("HEAD", path, **options)
 
     def options(self, path: str, **options: Any) -> Response:
+        """`request("OPTIONS", …)`."""
         return self.request("OPTIONS", path, **options)
 
     def post(self, path: str, **options: Any) -> Response:
+        """`request("POST", …)`."""
         return self.request("POST", path, **options)
 
     def put(self, path: str, **options: Any) -> Response:
+        """`request("PUT", …)`."""
         return self.request("PUT", path, **options)
 
     def patch(self, path: str, **options: Any) -> Response:
+        """`request("PATCH", …)`."""
         return self.request("PATCH", path, **options)
 
     def delete(self, path: str, **options: Any) -> Response:
+        """`request("DELETE", …)`."""
         return self.request("DELETE", path, **options)
 
     def request(
@@ -666,10 +679,12 @@ class WebSocket:
         return WebSocketRefused(first["status"], body)
 
     def send(self, message: str | bytes) -> None:
+        """Sends a text or bytes."""
         kind = "text" if isinstance(message, str) else "bytes"
         self._exchange.put({"type": "websocket.receive", kind: message})
 
     def send_json(self, value: Any) -> None:
+        """Sends a value as JSON, in a text."""
         self.send(json.dumps(value))
 
     def receive(self) -> str | bytes:
@@ -684,9 +699,11 @@ class WebSocket:
         return cast(str, text) if text is not None else cast(bytes, message["bytes"])
 
     def receive_json(self) -> Any:
+        """The next message, read as JSON."""
         return json.loads(self.receive())
 
     def close(self, code: int = 1000, reason: str = "") -> None:
+        """Says goodbye with a code of RFC 6455 §7.4."""
         if not self._closed:
             self._closed = True
             self._exchange.put({"type": "websocket.disconnect", "code": code, "reason": reason})

@@ -11,7 +11,19 @@ from typing import Any
 import pytest
 from framework import drive
 from framework.drive import Ask
-from trivet import App, Form, HTTPError, Request, Response, Router, Session, Sessions, Upload, stream
+from trivet import (
+    App,
+    Form,
+    HTTPError,
+    MemoryStore,
+    Request,
+    Response,
+    Router,
+    Session,
+    Sessions,
+    Upload,
+    stream,
+)
 from trivet.testing import Client
 
 KEY = "a key that only tests know, and long enough"
@@ -401,15 +413,41 @@ def test_there_is_one_session_object_a_request(ask: Ask) -> None:
     assert len(answer.all("Set-Cookie")) == 1
 
 
-def test_a_session_without_a_secret_is_an_error_that_names_it() -> None:
-    app = App()
+class Kept:
+    """Something that a provider gives."""
 
-    @app.get("/")
+
+def test_a_session_without_a_secret_stops_start_up_and_says_so() -> None:
     def f(session: Session) -> str:
         return "never"
 
-    answer = drive.ask_wsgi(app)
-    assert (answer.status, "secret" in answer.log) == (500, True)
+    routed, intercepted, provided = App(), App(sessions=Sessions(store=MemoryStore())), App()
+    routed.get("/")(f)
+    intercepted.intercept("/*")(f)
+    intercepted.get("/")(lambda: "x")
+    provided.provide(Kept)(f)
+    for app in (routed, intercepted, provided):
+        assert "`App(secret=…)`" in drive.refused(app)
+
+
+def test_sessions_of_ones_own_need_no_secret(ask: Ask) -> None:
+    class Own(Sessions):
+        def load(self, request: Request) -> Session:
+            session = Session()
+            session["uid"] = 7
+            return session
+
+        def save(self, app: App, request: Request, session: Session, response: Response) -> None:
+            response.headers["X-Saved"] = str(session["uid"])
+
+    app = App(sessions=Own())
+
+    @app.get("/")
+    def f(session: Session) -> str:
+        return str(session["uid"])
+
+    answer = ask(app)
+    assert (answer.text, answer.get("X-Saved")) == ("7", "7")
 
 
 # CSRF

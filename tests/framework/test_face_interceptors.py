@@ -151,6 +151,125 @@ def test_a_generator_yields_exactly_once(ask: Ask, yields: int) -> None:
     assert "open" not in answer.text
 
 
+def test_a_generator_that_never_yields_can_only_stop(ask: Ask) -> None:
+    app, seen = App(), []
+
+    @app.intercept("/*")
+    def door(req: Request) -> Iterator[None]:
+        if req.query.get("stop"):
+            return Response("stopped", status=403)  # type: ignore[return-value]
+        if not req.query.get("lost"):
+            yield
+
+    @app.get("/")
+    def index() -> str:
+        seen.append("handler")
+        return "open"
+
+    assert (ask(app, "/?stop=1").status, seen) == (403, [])
+    assert (ask(app, "/?lost=1").status, seen) == (500, [])
+    assert "`yield`" in drive.ask_wsgi(app, "/?lost=1").log
+    assert (ask(app).text, seen) == ("open", ["handler"])
+
+
+def test_what_the_router_answers_comes_back_and_what_is_raised_is_thrown(ask: Ask) -> None:
+    app, seen = App(), []
+
+    @app.intercept("/a/*")
+    def around() -> Iterator[None]:
+        try:
+            response = yield
+        except HTTPError as error:
+            seen.append(f"raised {error.status}")
+            raise
+        seen.append(f"answer {response.status} {response.headers.get('Allow', '')}".strip())
+        response.headers["X-Around"] = "1"
+
+    @app.error(404)
+    def lost(error: HTTPError) -> str:
+        return "a page of our own"
+
+    @app.get("/a/raises")
+    def raises() -> str:
+        raise HTTPError(404)
+
+    @app.get("/a/wants")
+    def wants(n: int) -> str:
+        return str(n)
+
+    app.get("/a/dir/")(lambda: "dir")
+    app.converter("odd", "[0-9]+")(odd)
+    app.get("/a/odd/{n:odd}")(lambda n: "odd")
+
+    def told(target: str, method: str = "GET") -> tuple[int, str | None, list[str]]:
+        seen.clear()
+        answer = ask(app, target, method)
+        return answer.status, answer.get("X-Around"), list(seen)
+
+    assert told("/a/none") == (404, "1", ["answer 404"])
+    assert ask(app, "/a/none").text == "a page of our own"
+    assert told("/a/wants", "PUT") == (405, "1", ["answer 405 GET, HEAD, OPTIONS"])
+    assert told("/a/wants", "OPTIONS") == (204, "1", ["answer 204 GET, HEAD, OPTIONS"])
+    assert told("/a/dir") == (308, "1", ["answer 308"])
+    assert told("/a/odd/2") == (404, "1", ["answer 404"])
+    assert told("/a/raises") == (404, None, ["raised 404"])
+    assert told("/a/wants?n=x") == (400, None, ["raised 400"])
+    seen.clear()
+    # The converter's own exception is one like a handler's.
+    assert (ask(app, "/a/odd/13").status, seen) == (500, [])
+
+
+def odd(text: str) -> int:
+    if text == "13":
+        raise RuntimeError("unlucky")
+    if int(text) % 2 == 0:
+        raise ValueError
+    return int(text)
+
+
+def test_what_a_guard_lets_through_is_private_unless_it_says_otherwise(ask: Ask, tmp_path: Any) -> None:
+    (tmp_path / "a.txt").write_text("a")
+    app = App()
+    app.intercept("/in/*", guard=True)(lambda: None)
+    app.intercept("/timed/*")(lambda: None)
+    app.get("/in/plain")(lambda: "x")
+    app.get("/in/none")(lambda: None)
+    app.get("/in/said")(lambda: ("x", {"Cache-Control": "max-age=60"}))
+    app.get("/in/old")(lambda: ("x", {"Expires": "0"}))
+
+    @app.get("/in/reply")
+    def reply(req: Request) -> str:
+        req.reply_headers["Cache-Control"] = "no-cache"
+        return "x"
+
+    @app.get("/in/raises")
+    def raises() -> str:
+        raise HTTPError(404)
+
+    app.get("/timed/plain")(lambda: "x")
+    app.get("/out")(lambda: "x")
+    app.static("/in/files", tmp_path, max_age=60)
+    app.static("/timed/files", tmp_path)
+    app.static("/timed/assets", tmp_path, max_age=60, name="assets")
+    app.static("/files", tmp_path, name="open")
+    private = "private, no-store"
+    for target, said in {
+        "/in/plain": private,
+        "/in/none": private,
+        "/in/said": "max-age=60",
+        "/in/old": None,
+        "/in/reply": "no-cache",
+        "/in/raises": private,
+        "/timed/plain": None,
+        "/out": None,
+        "/in/files/a.txt": private,
+        "/timed/files/a.txt": private,
+        "/timed/assets/a.txt": "max-age=60",
+        "/files/a.txt": None,
+    }.items():
+        assert ask(app, target).get("Cache-Control") == said, target
+
+
 def test_captures_are_given_and_converted(ask: Ask) -> None:
     app, seen = App(), []
 

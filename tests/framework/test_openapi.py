@@ -52,7 +52,7 @@ class Pair(NamedTuple):
 
 
 def made() -> App:
-    app = App()
+    app = App(secret="a key that only tests know")
 
     @app.get("/")
     def index() -> str:

@@ -163,4 +163,13 @@ def test_everything_public_is_documented() -> None:
             thing = getattr(module, member)
             if (inspect.isclass(thing) or inspect.isroutine(thing)) and not doc_of(thing):
                 bare.append(f"{name}.{member}")
+            if inspect.isclass(thing):
+                # What a slot or a field of a dataclass holds is said where the class is.
+                bare += [
+                    f"{name}.{member}.{inner}"
+                    for inner, value in members(thing)
+                    if not inspect.ismemberdescriptor(value)
+                    and (inspect.isroutine(value) or inspect.isdatadescriptor(value))
+                    and not inspect.getdoc(getattr(thing, inner))
+                ]
     assert not bare, bare

@@ -537,9 +537,8 @@ def test_sessions_need_a_secret() -> None:
     def index(session: Session) -> str:
         return "x"
 
-    caller = Caller(app)
-    assert caller.get("/").status == 500
-    assert "secret" in caller.errors
+    with pytest.raises(StartError, match="takes the session, but the app has no secret"):
+        app.freeze()
 
 
 def test_errors_are_small_pages_or_json() -> None:
