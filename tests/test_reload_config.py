@@ -746,10 +746,10 @@ def test_many_reloads_under_load_cost_nobody_anything(serve: Serve, place: Path,
     until(lambda: len(server.workers()) == 2, 60, "the old workers have gone")
     until(lambda: sizes()[2] <= before[2] + 2 and sizes()[3] <= before[3] + 2, 20, f"{before} {sizes()}")
     after = sizes()
-    print(f"{seconds:.1f} s, before {before}, middle {middle}, late {late}, after {after}, {len(load.ended())} requests")
+    print(f"{seconds:.1f} s, {before=}, {middle=}, {late=}, {after=}, {len(load.ended())} requests")
     assert after[0] < before[0] + MIB, f"the supervisor grew: {before} {middle} {after}"
     assert after[1] < before[1] + 3 * MIB, f"the edge grew: {before} {middle} {after}"
-    # Both with the same load on it: the end of the large answers leaves pages that the allocator keeps for the next.
+    # Both under the same load: the end of the large answers leaves pages that the allocator keeps.
     assert late[1] < middle[1] + MIB // 2, f"the edge grows with each: {before} {middle} {late}"
 
 

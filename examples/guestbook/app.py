@@ -28,6 +28,7 @@ HERE = Path(__file__).resolve().parent
 DATA = Path(os.environ.get("GUESTBOOK_DATA", HERE / "data"))
 PICTURES = DATA / "pictures"
 ENTRIES_PER_PAGE = 10
+PAGES_MAX = 1_000_000
 TEXT_CHARACTERS_MAX = 1000
 POLICY = "default-src 'self'; frame-ancestors 'none'; form-action 'self'"
 
@@ -120,7 +121,7 @@ def page(template: str, person: Person | None, status: int = 200, /, **context: 
 
 @app.get("/", public=True)
 def index(session: Session, page: int = 1) -> Response:
-    return book(visitor(session), max(page, 1), notice=session.pop("notice", ""))
+    return book(visitor(session), min(max(page, 1), PAGES_MAX), notice=session.pop("notice", ""))
 
 
 def book(person: Person | None, number: int = 1, *, status: int = 200, **context: Any) -> Response:

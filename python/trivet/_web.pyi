@@ -83,6 +83,8 @@ class Request:
     def body(self) -> bytes:
         """The whole body. Raises 413 beyond `body_bytes_max`."""
     @property
+    def _kept_body(self) -> bytes | None: ...
+    @property
     def stream(self) -> _Body:
         """The body as it comes. What was read so is not in `body` or `form`."""
     def json(self) -> Any:

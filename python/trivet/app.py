@@ -31,6 +31,10 @@ __all__ = ["App", "Group", "Interceptor", "Route", "StartError"]
 F = TypeVar("F", bound=Callable[..., Any])
 
 
+# Of the body and of a form without its files, in bytes; parts of a form, parameters.
+DEFAULT_LIMITS = (16 * 1024 * 1024, 512 * 1024, 1000, 1000)
+
+
 class App(_web.App, Registrar):
     """A web app: a WSGI callable; `app.asgi` is the same for ASGI.
 
@@ -56,10 +60,10 @@ class App(_web.App, Registrar):
         cors: CORS | None = None,
         templates: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | Templates | None = None,
         engine: Literal["minijinja", "jinja2"] = "minijinja",
-        body_bytes_max: int = 16 * 1024 * 1024,
-        form_bytes_max: int = 512 * 1024,
-        parts_max: int = 1000,
-        parameters_max: int = 1000,
+        body_bytes_max: int = DEFAULT_LIMITS[0],
+        form_bytes_max: int = DEFAULT_LIMITS[1],
+        parts_max: int = DEFAULT_LIMITS[2],
+        parameters_max: int = DEFAULT_LIMITS[3],
     ) -> None:
         if guard not in (None, "required"):
             raise ValueError('`guard` is "required" or None')
@@ -83,6 +87,7 @@ class App(_web.App, Registrar):
         self.json_encoder = json
         #: Raise what no error handler took, for tests and development.
         self.propagate_errors = False
+        self._has_own_sessions = sessions is not None
         self.sessions = sessions or Sessions()
         self._templates: Templates | None = None
         if templates is not None:
@@ -157,6 +162,7 @@ class App(_web.App, Registrar):
             raise StartError(f"`{what!r}` is neither a class of exceptions nor a status")
 
         def register(function: F) -> F:
+            failing.check_handler(function)
             if what in self._errors:
                 raise StartError(f"`{getattr(what, '__name__', what)}` has two error handlers")
             self._errors[what] = function
@@ -241,8 +247,14 @@ class App(_web.App, Registrar):
                     always and _covers(interceptors[number], route) for number, always in chain
                 )
             self._last = routes
-            open_ones = [route for route in routes if not route.is_guarded and not route.public]
-            if self._guard == "required" and open_ones:
+            open_ones = [
+                route
+                for route in routes
+                if not route.is_guarded
+                and not route.public
+                and any(owner._guard == "required" for owner in route._owners)
+            ]
+            if open_ones:
                 first = open_ones[0]
                 raise StartError(
                     f"{len(open_ones)} routes have no guard, the first is {' '.join(first.methods)} "
@@ -313,10 +325,26 @@ class App(_web.App, Registrar):
                 f"the app mounted at `{prefix}` has a middleware (`wrap`)\nhint: put it around the outer app"
             )
         for path, app in self._mounts:
+            app._check_mounted(prefix + path)
             app._owners_of = self._owners_of
             app._collect(
                 prefix + path, owners, routes, interceptors, providers, converters, places, (*open_apps, self)
             )
+
+    def _check_mounted(self, prefix: str) -> None:
+        """What holds for a whole request can only be said by the outermost app."""
+        for option, is_own in (
+            ("secret", bool(self.secrets)),
+            ("sessions", self._has_own_sessions),
+            ("json", self.json_encoder is not None),
+            ("trusted_origins", bool(self._trusted)),
+            ("body_bytes_max and the other limits", self._limits != DEFAULT_LIMITS),
+        ):
+            if is_own:
+                raise StartError(
+                    f"the app mounted at `{prefix}` has its own `{option}`, which would not hold there\n"
+                    "hint: give it to the outer app"
+                )
 
     @property
     def _owners_of(self) -> dict[int, tuple[App, ...]]:
@@ -372,7 +400,16 @@ class App(_web.App, Registrar):
         told, _ = plan.arguments(one.handler, one._names, path, find, injected_only=True, pattern=True)
         generator = inspect.isgeneratorfunction(inspect.unwrap(one.handler))
         methods = None if one.methods is None else list(one.methods)
-        return (one.pattern, list(one.except_), one.handler, told, generator, list(one.host), methods, one.guard)
+        return (
+            one.pattern,
+            list(one.except_),
+            one.handler,
+            told,
+            generator,
+            list(one.host),
+            methods,
+            one.guard,
+        )
 
     def _plan_providers(self, providers: list[Provider]) -> list[tuple[Any, ...]]:
         planned: list[tuple[Any, ...]] = []

@@ -48,8 +48,8 @@ class CORS:
         return self.any or origin in self.origins
 
     def trusts(self, origin: str) -> bool:
-        """Whether a page of that origin may act for the visitor: never by `*`."""
-        return origin in self.origins
+        """Whether a page of that origin may act for the visitor: only with `credentials`, never by `*`."""
+        return self.credentials and origin in self.origins
 
     def decorate(self, environ: dict[str, Any], response: Response) -> None:
         """Adds to an answer what the browser has to know."""

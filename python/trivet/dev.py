@@ -60,9 +60,16 @@ LIBRARIES = tuple(
 
 # Who may see it.
 
+PROXY_KEYS = frozenset(("HTTP_FORWARDED", "HTTP_VIA", "HTTP_X_REAL_IP", "HTTP_CF_CONNECTING_IP"))
+
 
 def is_local(environ: Mapping[str, Any]) -> bool:
-    """Whether a request comes from this machine, and asks for it by one of its own names."""
+    """Whether a request comes from this machine, and asks for it by one of its own names.
+
+    What a proxy has passed on does not count: it comes from here, but for somebody else.
+    """
+    if any(key in PROXY_KEYS or key.startswith("HTTP_X_FORWARDED_") for key in environ):
+        return False
     return _is_loopback(str(environ.get("REMOTE_ADDR") or "")) and _names_loopback(
         str(environ.get("HTTP_HOST") or "")
     )

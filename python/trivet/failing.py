@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from . import errors, plan
 from ._load import native
 from .errors import HTTPError
+from .registry import StartError
 from .response import Response
 
 if TYPE_CHECKING:
@@ -18,6 +19,22 @@ if TYPE_CHECKING:
     from .app import App
 else:
     _web = native("_web")
+
+
+def check_handler(handler: Callable[..., Any]) -> None:
+    """Raises `StartError` for an error handler that asks for what it will not get."""
+    try:
+        annotations = inspect.get_annotations(handler, eval_str=True)
+    except Exception:  # noqa: BLE001  names for type checkers alone: then nobody can be misled by them
+        return
+    for name, annotation in annotations.items():
+        if name == "return" or not isinstance(annotation, type):
+            continue
+        if not (issubclass(annotation, BaseException) or annotation in (_web.Request, object)):
+            raise StartError(
+                f"the error handler {plan.describe(handler)} takes `{name}: {annotation.__name__}`\n"
+                "hint: an error handler takes the exception and the request, nothing else"
+            )
 
 
 def call_handler(app: App, handler: Callable[..., Any], error: BaseException, request: _web.Request) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -15,12 +16,21 @@ else:
     _web = native("_web")
 
 
+HOP_BY_HOP = frozenset(
+    ("connection", "keep-alive", "proxy-authenticate", "te", "trailer", "transfer-encoding", "upgrade")
+)
+
+
 def answer(request: _web.Request, app: WSGI, below: str) -> Response:
     """What a WSGI app that is mounted answers, as a Response that interceptors can look at."""
     environ = dict(request.environ)
     path = environ.get("PATH_INFO", "")
     environ["SCRIPT_NAME"] = environ.get("SCRIPT_NAME", "") + path[: len(path) - len(below)]
     environ["PATH_INFO"] = below
+    kept = request._kept_body
+    if kept is not None:
+        # Somebody before has read it.
+        environ["wsgi.input"] = io.BytesIO(kept)
     told: list[Any] = []
     written: list[bytes] = []
 
@@ -49,15 +59,20 @@ def answer(request: _web.Request, app: WSGI, below: str) -> Response:
         if not told:
             raise AssertionError("the mounted app did not call `start_response` (PEP 3333)")
     response = Response(b"", told[0])
-    response.headers._fields = told[1]
+    response.headers._fields = _end_to_end(told[1])
     response.body = _Foreign([*written, first], iterator, result)
     return response
 
 
 def _whole(told: list[Any], body: bytes) -> Response:
     response = Response(body, told[0])
-    response.headers._fields = told[1]
+    response.headers._fields = _end_to_end(told[1])
     return response
+
+
+def _end_to_end(fields: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Without those about the connection, which is not the mounted app's."""
+    return [field for field in fields if field[0].lower() not in HOP_BY_HOP]
 
 
 class _Foreign:

@@ -300,6 +300,11 @@ class Registrar:
         if isinstance(app, App):
             if app is self._app:
                 raise StartError("an app cannot be mounted in itself")
+            if public is not None or csrf is not None:
+                raise StartError(
+                    f"`public` and `csrf` are for WSGI apps of others, not for the App at `{path}`\n"
+                    "hint: its own routes say so, each for itself"
+                )
             self._app._mounts.append((self._prefix + path, app))
             return
         if not callable(app):

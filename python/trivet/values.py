@@ -9,7 +9,16 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any, Generic, TypeVar
 
+from .errors import BadRequest
+
 T = TypeVar("T")
+
+
+class Missing(BadRequest, KeyError):
+    """400: a parameter that the handler takes for granted was not sent."""
+
+    def __str__(self) -> str:
+        return self.detail
 
 
 class Values(Mapping[str, T], Generic[T]):
@@ -24,7 +33,10 @@ class Values(Mapping[str, T], Generic[T]):
             self._by_name.setdefault(name, []).append(value)
 
     def __getitem__(self, name: str) -> T:
-        return self._by_name[name][0]
+        found = self._by_name.get(name)
+        if found is None:
+            raise Missing(f"`{name}` is missing")
+        return found[0]
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._by_name)

@@ -24,7 +24,7 @@ pub(crate) struct Form {
     pub(crate) fields: Vec<(Box<str>, Box<str>)>,
     pub(crate) files: Vec<(Box<str>, Py<PyAny>)>,
     /// It was read from the stream: there are no bytes to give any more.
-    streamed: bool,
+    pub(crate) streamed: bool,
     /// A file of it lies in a temporary file.
     pub(crate) spooled: bool,
 }

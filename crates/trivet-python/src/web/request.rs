@@ -2,7 +2,7 @@
 
 use std::sync::OnceLock;
 
-use pyo3::exceptions::PyAttributeError;
+use pyo3::exceptions::{PyAttributeError, PyRuntimeError};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList, PyString, PyTuple};
@@ -211,6 +211,18 @@ impl Request {
             }
         }
         Ok(params)
+    }
+
+    /// The body, if somebody has taken it; an error where it went into a form or a stream.
+    #[getter]
+    fn _kept_body(&self, py: Python<'_>) -> PyResult<Option<Py<PyBytes>>> {
+        if self.form_data().streamed || self.stream.get().is_some() {
+            return Err(PyRuntimeError::new_err(
+                "the body was read before it came to the mounted app\n\
+                 hint: in an interceptor above a mounted app, take `req.body`: those bytes are kept",
+            ));
+        }
+        Ok(self.body.get().map(|body| body.clone_ref(py)))
     }
 
     /// `GET`, say: as the client sent it.
