@@ -372,7 +372,16 @@ class App(_web.App, Registrar):
         told, _ = plan.arguments(one.handler, one._names, path, find, injected_only=True, pattern=True)
         generator = inspect.isgeneratorfunction(inspect.unwrap(one.handler))
         methods = None if one.methods is None else list(one.methods)
-        return (one.pattern, list(one.except_), one.handler, told, generator, list(one.host), methods, one.guard)
+        return (
+            one.pattern,
+            list(one.except_),
+            one.handler,
+            told,
+            generator,
+            list(one.host),
+            methods,
+            one.guard,
+        )
 
     def _plan_providers(self, providers: list[Provider]) -> list[tuple[Any, ...]]:
         planned: list[tuple[Any, ...]] = []

@@ -41,8 +41,8 @@ def folder(
             raise NotFound() from None
         response = file(target, max_age=max_age)
         response.headers["X-Content-Type-Options"] = "nosniff"
-        # Any interceptor may refuse the next client: what one was let see, no cache keeps, unless the app says
-        # for how long and nobody claims to guard it.
+        # Any interceptor may refuse the next client: what one was let see, no cache keeps, unless the app
+        # says for how long and nobody claims to guard it.
         chain = req.route.chain
         if any(link.guard for link in chain) or (chain and max_age is None):
             response.headers["Cache-Control"] = "private, no-store"
