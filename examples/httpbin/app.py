@@ -20,7 +20,7 @@ from typing import Annotated, Any
 from urllib.parse import urlsplit
 
 import digest
-import pictures
+import images
 from trivet import App, HTTPError, Query, Request, Response, redirect, stream
 
 BYTES_MAX = 100 * 1024
@@ -575,25 +575,25 @@ def picture(data: bytes, media: str) -> Response:
 @app.get("/image/png")
 def png() -> Response:
     """A PNG picture."""
-    return picture(pictures.png(), "image/png")
+    return picture(images.png(), "image/png")
 
 
 @app.get("/image/jpeg")
 def jpeg() -> Response:
     """A JPEG picture."""
-    return picture(pictures.jpeg(), "image/jpeg")
+    return picture(images.jpeg(), "image/jpeg")
 
 
 @app.get("/image/webp")
 def webp() -> Response:
     """A WebP picture."""
-    return picture(pictures.webp(), "image/webp")
+    return picture(images.webp(), "image/webp")
 
 
 @app.get("/image/svg")
 def svg() -> Response:
     """An SVG picture."""
-    return picture(pictures.svg(), "image/svg+xml")
+    return picture(images.svg(), "image/svg+xml")
 
 
 @app.get("/image")
