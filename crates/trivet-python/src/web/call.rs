@@ -11,7 +11,7 @@ use trivet_web::intercept::{Bound as Link, Source};
 use trivet_web::router::{Found, Method, MethodSet};
 use trivet_web::segments::Segments;
 
-use super::answer::Answer;
+use super::answer::{self, Answer};
 use super::app::App;
 use super::hooks::{Keys, hooks, refusal, refusal_with};
 use super::origin;
@@ -469,12 +469,15 @@ fn back<'py>(
                 Err(error) => Err(error),
             };
             match made {
-                Ok(None) => Ok(Answer::Full(response)),
+                // An interceptor may have kept it, for other requests even.
+                Ok(None) => answer::own(response).map(Answer::Full),
                 Ok(Some(other)) => {
-                    if !other.is(&response) {
+                    if other.is(&response) {
+                        drop(response);
+                    } else {
                         release(py, &Answer::Full(response));
                     }
-                    Ok(Answer::Full(other))
+                    answer::own(other).map(Answer::Full)
                 }
                 Err(error) => {
                     release(py, &Answer::Full(response));
@@ -486,7 +489,7 @@ fn back<'py>(
             Ok(_) => Err(twice(generator)),
             Err(stop) if stop.is_instance_of::<PyStopIteration>(py) => {
                 match replaced(stop.value(py).getattr("value")?)? {
-                    Some(response) => Ok(Answer::Full(response)),
+                    Some(response) => answer::own(response).map(Answer::Full),
                     None => Err(PyRuntimeError::new_err(
                         "an interceptor caught an exception and gave no response in its place\n\
                          hint: `return` a Response, or `raise` again",
