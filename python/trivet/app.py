@@ -372,7 +372,16 @@ class App(_web.App, Registrar):
         told, _ = plan.arguments(one.handler, one._names, path, find, injected_only=True, pattern=True)
         generator = inspect.isgeneratorfunction(inspect.unwrap(one.handler))
         methods = None if one.methods is None else list(one.methods)
-        return (one.pattern, list(one.except_), one.handler, told, generator, list(one.host), methods, one.guard)
+        return (
+            one.pattern,
+            list(one.except_),
+            one.handler,
+            told,
+            generator,
+            list(one.host),
+            methods,
+            one.guard,
+        )
 
     def _plan_providers(self, providers: list[Provider]) -> list[tuple[Any, ...]]:
         planned: list[tuple[Any, ...]] = []
@@ -565,7 +574,17 @@ def _covers(interceptor: Interceptor, route: Route) -> bool:
 # What `_web` hands back
 
 
-def _decorate(app: App, request: _web.Request, response: Response, cors: CORS | None) -> Response:
+def _save_session(app: App, request: _web.Request, response: Response) -> None:
+    app.sessions.save(app, request, request._session, response)
+
+
+def _decorate(
+    app: App, request: _web.Request, response: Response, cors: CORS | None, is_saved: bool
+) -> Response:
+    # First of all: they run whatever becomes of the rest.
+    after = request._after
+    if after:
+        response._closers.extend(after)
     fields = request._reply_headers
     if fields is not None:
         given = fields.items()
@@ -573,12 +592,8 @@ def _decorate(app: App, request: _web.Request, response: Response, cors: CORS | 
             response.headers.pop(name)
         for name, value in given:
             response.headers.add(name, value)
-    session = request._session
-    if session is not None:
-        app.sessions.save(app, request, session, response)
-    after = request._after
-    if after:
-        response._closers.extend(after)
+    if not is_saved and request._session is not None:
+        _save_session(app, request, response)
     if cors is not None:
         cors.decorate(request.environ, response)
     return response
@@ -614,6 +629,7 @@ _web.install(
         "fail": lambda app, request, error: app._fail(request, error),
         "convert": convert,
         "decorate": _decorate,
+        "save_session": _save_session,
         "shape": plan.shape,
         "jsonable": plan.jsonable,
         "values": Values,

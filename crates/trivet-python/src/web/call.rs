@@ -38,6 +38,8 @@ pub(crate) struct Life {
     provided: Vec<(usize, Py<PyAny>)>,
     /// Providers that wait at their `yield`.
     lenders: Vec<Py<PyAny>>,
+    /// The answer has what the session says.
+    is_saved: bool,
     cors: Option<Py<PyAny>>,
 }
 
@@ -73,6 +75,7 @@ impl Life {
             around: Vec::new(),
             provided: Vec::new(),
             lenders: Vec::new(),
+            is_saved: false,
             cors: None,
         }
     }
@@ -220,11 +223,15 @@ fn answered<'py>(
         outcome = back(py, generator.bind(py), outcome);
     }
     if !life.lenders.is_empty() {
+        outcome = saved(py, table, life, outcome);
         outcome = settle(py, life, outcome);
     }
     let mut answer = match outcome {
         Ok(answer) => answer,
-        Err(error) => failed(py, table, life, error)?,
+        Err(error) => {
+            life.is_saved = false;
+            failed(py, table, life, error)?
+        }
     };
     let touched = life.request.as_ref().is_some_and(|request| request.get().is_touched());
     if touched || life.cors.is_some() {
@@ -510,6 +517,32 @@ fn twice(generator: &Bound<'_, PyAny>) -> PyErr {
     }
 }
 
+/// Saves the session while the providers can still be told that it failed: what they commit is not to be answered by
+/// a 500.
+fn saved<'py>(
+    py: Python<'py>,
+    table: &Table,
+    life: &mut Life,
+    outcome: PyResult<Answer<'py>>,
+) -> PyResult<Answer<'py>> {
+    let Ok(answer) = outcome else { return outcome };
+    if !life.request.as_ref().is_some_and(|request| request.get().session.get().is_some()) {
+        return Ok(answer);
+    }
+    let request = life.request(py, table)?;
+    let response = answer.full(py)?;
+    match hooks(py)?.save_session.bind(py).call1((&life.app, &request, &response)) {
+        Ok(_) => {
+            life.is_saved = true;
+            Ok(Answer::Full(response))
+        }
+        Err(error) => {
+            release(py, &Answer::Full(response));
+            Err(error)
+        }
+    }
+}
+
 /// Resumes the providers: before the head where the body is whole, else when it has gone.
 fn settle<'py>(py: Python<'py>, life: &mut Life, outcome: PyResult<Answer<'py>>) -> PyResult<Answer<'py>> {
     if let Ok(answer) = &outcome
@@ -578,7 +611,7 @@ fn decorated<'py>(
     let request = life.request(py, table)?;
     let response = answer.full(py)?;
     let decorate = hooks(py)?.decorate.bind(py);
-    match decorate.call1((&life.app, &request, &response, &life.cors)) {
+    match decorate.call1((&life.app, &request, &response, &life.cors, life.is_saved)) {
         Ok(response) => Ok(Answer::Full(response)),
         Err(error) => {
             release(py, &Answer::Full(response));
