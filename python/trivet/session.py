@@ -264,9 +264,9 @@ class Sessions:
             if store.load(id) is None:
                 return None
             store.delete(id)
-            # Once: a second answer to this request has the same new name.
+            # Once: a second answer to this request, for an exception after this, names the same one.
             session._id = id = secrets.token_urlsafe(24)
-            session._rotated = False
+            session._rotated, session._written = False, b""
         else:
             session._id = id = secrets.token_urlsafe(24)
         store.save(id, data, max_age)

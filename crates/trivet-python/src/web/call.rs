@@ -526,7 +526,7 @@ fn saved<'py>(
     outcome: PyResult<Answer<'py>>,
 ) -> PyResult<Answer<'py>> {
     let Ok(answer) = outcome else { return outcome };
-    if !life.request.as_ref().is_some_and(|request| request.get().session.get().is_some()) {
+    if life.request.as_ref().is_none_or(|request| request.get().session.get().is_none()) {
         return Ok(answer);
     }
     let request = life.request(py, table)?;
