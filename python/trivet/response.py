@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import secrets
+import sys
 import time
 from collections.abc import AsyncIterable, Callable, Generator, Iterable, Iterator, Mapping
 from copy import copy
 from pathlib import Path
+from types import GeneratorType
 from typing import IO, TYPE_CHECKING, Any
 from urllib.parse import quote as _quote
 
@@ -411,6 +414,28 @@ def stream(
     return Response(body, status, headers, content_type)
 
 
+class _Begun:
+    """A generator whose first piece is there: what it raises before that is still answered like any
+    handler's exception.
+    """
+
+    def __init__(self, rest: Generator[Any, Any, Any]) -> None:
+        self._first = list(itertools.islice(rest, 1))
+        self._rest = rest
+
+    def __iter__(self) -> Iterator[Any]:
+        return itertools.chain(self._first, self._rest)
+
+    def close(self) -> None:
+        self._rest.close()
+
+
+def _in_loop() -> bool:
+    """Whether an event loop runs in this thread, which nothing may hold up."""
+    asyncio: Any = sys.modules.get("asyncio")
+    return asyncio is not None and asyncio._get_running_loop() is not None
+
+
 class Event:
     """One server-sent event. `data` is a text or anything JSON knows; `retry` in milliseconds."""
 
@@ -691,6 +716,8 @@ def convert(app: App | None, request: _web.Request, value: Any) -> object:
         return Response(bytes(value), 200, [("Content-Type", "application/octet-stream")])
     if isinstance(value, (dict, list, tuple)):
         return value
+    if type(value) is GeneratorType and not _in_loop():
+        return Response(_Begun(value), 200, [("Content-Type", HTML)])
     if hasattr(value, "__next__") or hasattr(value, "__anext__") or hasattr(value, "__aiter__"):
         return Response(value, 200, [("Content-Type", HTML)])
     if hasattr(value, "model_dump") or hasattr(value, "keys"):
