@@ -602,7 +602,17 @@ def _covers(interceptor: Interceptor, route: Route) -> bool:
 # What `_web` hands back
 
 
-def _decorate(app: App, request: _web.Request, response: Response, cors: CORS | None) -> Response:
+def _save_session(app: App, request: _web.Request, response: Response) -> None:
+    app.sessions.save(app, request, request._session, response)
+
+
+def _decorate(
+    app: App, request: _web.Request, response: Response, cors: CORS | None, is_saved: bool
+) -> Response:
+    # First of all: they run whatever becomes of the rest.
+    after = request._after
+    if after:
+        response._closers.extend(after)
     fields = request._reply_headers
     if fields is not None:
         given = fields.items()
@@ -610,12 +620,8 @@ def _decorate(app: App, request: _web.Request, response: Response, cors: CORS | 
             response.headers.pop(name)
         for name, value in given:
             response.headers.add(name, value)
-    session = request._session
-    if session is not None:
-        app.sessions.save(app, request, session, response)
-    after = request._after
-    if after:
-        response._closers.extend(after)
+    if not is_saved and request._session is not None:
+        _save_session(app, request, response)
     if cors is not None:
         cors.decorate(request.environ, response)
     return response
@@ -651,6 +657,7 @@ _web.install(
         "fail": lambda app, request, error: app._fail(request, error),
         "convert": convert,
         "decorate": _decorate,
+        "save_session": _save_session,
         "shape": plan.shape,
         "jsonable": plan.jsonable,
         "values": Values,

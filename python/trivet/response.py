@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import secrets
+import sys
 import time
 from collections.abc import AsyncIterable, Callable, Generator, Iterable, Iterator, Mapping
+from copy import copy
 from pathlib import Path
+from types import GeneratorType
 from typing import IO, TYPE_CHECKING, Any
 from urllib.parse import quote as _quote
 
@@ -180,7 +184,7 @@ class Response:
         fields = Headers()
         if headers is not None:
             if type(headers) is list and len(headers) == 1:
-                fields._fields = headers
+                fields._fields = list(headers)
             else:
                 fields = Headers(headers)
         if isinstance(body, str):
@@ -268,6 +272,17 @@ class Response:
         if error is not None:
             raise error
 
+    def _copy(self) -> Response:
+        """One of its own for a request: an app may answer with the same object again and again."""
+        made = copy(self)
+        made.headers = Headers()
+        made.headers._fields = list(self.headers._fields)
+        # What is made while it is sent may still add to the closers of the one that it knows.
+        made._closers = self._closers if hasattr(self.body, "__next__") else list(self._closers)
+        made._lenders = []
+        made._closed = False
+        return made
+
     def _prepare(self, request: _web.Request) -> Response:
         """The answer for this very request."""
         return self
@@ -290,7 +305,7 @@ class Response:
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         """WSGI (PEP 3333)."""
-        prepared = self._prepare(_web.Request(environ))
+        prepared = self._copy()._prepare(_web.Request(environ))
         is_head = environ.get("REQUEST_METHOD") == "HEAD"
         result: Iterable[bytes] = _web.send_response(prepared, None, is_head, start_response)
         return result
@@ -397,6 +412,28 @@ def stream(
     if isinstance(body, (str, bytes)):
         raise TypeError("a stream is made of pieces: return the text or the bytes itself")
     return Response(body, status, headers, content_type)
+
+
+class _Begun:
+    """A generator whose first piece is there: what it raises before that is still answered like any
+    handler's exception.
+    """
+
+    def __init__(self, rest: Generator[Any, Any, Any]) -> None:
+        self._first = list(itertools.islice(rest, 1))
+        self._rest = rest
+
+    def __iter__(self) -> Iterator[Any]:
+        return itertools.chain(self._first, self._rest)
+
+    def close(self) -> None:
+        self._rest.close()
+
+
+def _in_loop() -> bool:
+    """Whether an event loop runs in this thread, which nothing may hold up."""
+    asyncio: Any = sys.modules.get("asyncio")
+    return asyncio is not None and asyncio._get_running_loop() is not None
 
 
 class Event:
@@ -640,14 +677,21 @@ def make(app: App | None, request: _web.Request, value: object, status: int = 20
             response.headers.update(fields)
             return response
         if len(value) in (2, 3):
-            response = make(app, request, value[0], int(value[1]))
+            body = value[0]
+            if isinstance(body, Response):
+                body = body._copy()
+                body.status = int(value[1])
+                if len(value) == 3:
+                    body.headers.update(value[2])
+                return body._prepare(request)
+            response = make(app, request, body, int(value[1]))
             response.status = int(value[1])
             if len(value) == 3:
                 response.headers.update(value[2])
             return response
         raise TypeError("a tuple is an answer as `(body, status)` or `(body, status, headers)`")
     if isinstance(value, Response):
-        return value._prepare(request)
+        return value._copy()._prepare(request)
     if value is None:
         return Response(b"", status, [("Content-Type", HTML)])
     if isinstance(value, str):
@@ -672,6 +716,8 @@ def convert(app: App | None, request: _web.Request, value: Any) -> object:
         return Response(bytes(value), 200, [("Content-Type", "application/octet-stream")])
     if isinstance(value, (dict, list, tuple)):
         return value
+    if type(value) is GeneratorType and not _in_loop():
+        return Response(_Begun(value), 200, [("Content-Type", HTML)])
     if hasattr(value, "__next__") or hasattr(value, "__anext__") or hasattr(value, "__aiter__"):
         return Response(value, 200, [("Content-Type", HTML)])
     if hasattr(value, "model_dump") or hasattr(value, "keys"):

@@ -6,6 +6,7 @@ import base64
 import datetime
 import json
 import secrets
+import threading
 import time
 import uuid
 from collections.abc import Sequence
@@ -24,6 +25,8 @@ else:
 _scan: Any = json.JSONDecoder().scan_once  # type: ignore[attr-defined]
 
 COOKIE_BYTES_MAX = 4096
+#: A `MemoryStore` looks for sessions that have ended from here on.
+SWEEP_MIN = 1024
 SECRET_HINT = "hint: `App(secret=…)`; `python -c 'import secrets; print(secrets.token_hex(32))'` makes one"
 LOCAL = ("localhost", "127.0.0.1", "[::1]")
 
@@ -57,7 +60,11 @@ class Session(dict[str, Any]):
 
 
 class SessionStore(Protocol):
-    """Where sessions lie on the server: then they can be revoked, and the cookie holds only a name."""
+    """Where sessions lie on the server: then they can be revoked, and the cookie holds only a name.
+
+    A store may also have `replace(id, data, max_age) -> bool`: `save` if the session is still there, in one
+    step, so that one that is revoked meanwhile stays so. Without it there is a `load` before the `save`.
+    """
 
     def load(self, id: str) -> bytes | None:
         """What `save` was given, or None where it is gone or too old."""
@@ -70,26 +77,60 @@ class SessionStore(Protocol):
 
 
 class MemoryStore:
-    """Sessions in this process: for tests and for apps with one worker."""
+    """Sessions in this process: for tests and for apps with one worker.
 
-    def __init__(self) -> None:
+    Of more than `sessions_max`, those go that were not written for the longest time.
+    """
+
+    def __init__(self, sessions_max: int = 100_000) -> None:
+        if sessions_max < 1:
+            raise ValueError("`sessions_max` is at least 1")
+        self._sessions_max = sessions_max
+        #: What was written last is last.
         self._kept: dict[str, tuple[float, bytes]] = {}
+        self._sweep_at = SWEEP_MIN
+        self._lock = threading.Lock()
 
     def load(self, id: str) -> bytes | None:
         """What `save` was given, or None where it is gone or too old."""
+        with self._lock:
+            return self._live(id)
+
+    def save(self, id: str, data: bytes, max_age: int) -> None:
+        """Keeps the data for `max_age` seconds."""
+        with self._lock:
+            self._put(id, data, max_age)
+
+    def replace(self, id: str, data: bytes, max_age: int) -> bool:
+        """Keeps the data if the session is still there, and gives whether it is."""
+        with self._lock:
+            if self._live(id) is None:
+                return False
+            self._put(id, data, max_age)
+            return True
+
+    def delete(self, id: str) -> None:
+        """Forgets it."""
+        with self._lock:
+            self._kept.pop(id, None)
+
+    def _live(self, id: str) -> bytes | None:
         ends, data = self._kept.get(id, (0.0, b""))
         if ends <= time.time():
             self._kept.pop(id, None)
             return None
         return data
 
-    def save(self, id: str, data: bytes, max_age: int) -> None:
-        """Keeps the data for `max_age` seconds."""
-        self._kept[id] = (time.time() + max_age, data)
-
-    def delete(self, id: str) -> None:
-        """Forgets it."""
+    def _put(self, id: str, data: bytes, max_age: int) -> None:
+        now = time.time()
         self._kept.pop(id, None)
+        self._kept[id] = (now + max_age, data)
+        if len(self._kept) > min(self._sweep_at, self._sessions_max):
+            # As many again must come before the next time: its cost for each of them is small.
+            self._kept = {id: kept for id, kept in self._kept.items() if kept[0] > now}
+            self._sweep_at = max(SWEEP_MIN, 2 * len(self._kept))
+            while len(self._kept) > self._sessions_max:
+                del self._kept[next(iter(self._kept))]
 
 
 class Sessions:
@@ -198,12 +239,10 @@ class Sessions:
                 self._set(request, response, "", 0)
             return
         if self.store is not None:
-            if session._id is not None and session._rotated:
-                self.store.delete(session._id)
-                session._id = None
-            session._id = session._id or secrets.token_urlsafe(24)
-            self.store.save(session._id, data, self.max_age or 14 * 24 * 3600)
-            data = session._id.encode()
+            id = self._keep(self.store, session, data)
+            if id is None:
+                return
+            data = id.encode()
         token = signer.dump(data, now)
         if len(self.cookie) + 1 + len(token) > COOKIE_BYTES_MAX:
             raise ValueError(
@@ -211,6 +250,30 @@ class Sessions:
                 "hint: keep less in it, or give `Sessions(store=…)`"
             )
         self._set(request, response, token, self.max_age)
+
+    def _keep(self, store: SessionStore, session: Session, data: bytes) -> str | None:
+        """The name that the data is kept under. None: the session was ended by another request since it was
+        loaded, and stays so.
+        """
+        max_age = self.max_age or 14 * 24 * 3600
+        id = session._id
+        if id is not None and not session._rotated:
+            replace = getattr(store, "replace", None)
+            if replace is not None:
+                return id if replace(id, data, max_age) else None
+            if store.load(id) is None:
+                return None
+        elif id is not None:
+            if store.load(id) is None:
+                return None
+            store.delete(id)
+            # Once: a second answer to this request, for an exception after this, names the same one.
+            session._id = id = secrets.token_urlsafe(24)
+            session._rotated, session._written = False, b""
+        else:
+            session._id = id = secrets.token_urlsafe(24)
+        store.save(id, data, max_age)
+        return id
 
     def _set(self, request: _web.Request, response: Response, token: str, max_age: int | None) -> None:
         secure = self.secure

@@ -67,9 +67,11 @@ def test_generators_stream_and_are_closed() -> None:
     answer = caller.get("/bytes")
     assert (answer.body, answer["Content-Type"], answer["X-A"]) == (b"xxx", "text/csv", "1")
     assert log == ["on_close"]
-    assert caller.head("/gen").body == b""
     assert caller.head("/bytes").body == b""
     assert log == ["on_close", "on_close"]
+    # Begun, so that its status is the one of GET, and closed.
+    assert caller.head("/gen").body == b""
+    assert log == ["on_close", "on_close", "closed"]
     with pytest.raises(TypeError):
         caller.get("/wrong")
 

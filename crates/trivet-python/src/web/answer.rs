@@ -52,7 +52,7 @@ impl<'py> Answer<'py> {
             return Ok(Self::Nothing);
         }
         if raw::is_exactly(&value, &hooks.response) {
-            return Ok(Self::Full(value));
+            return own(value).map(Self::Full);
         }
         if let Ok(body) = value.cast_exact::<PyBytes>() {
             return Ok(Self::Plain { status: 200, kind: Kind::Binary, body: body.clone() });
@@ -63,7 +63,7 @@ impl<'py> Answer<'py> {
         if value.is_instance(hooks.response.bind(py))? {
             // A file, say: what is sent depends on the request.
             let request = life.request(py, table)?;
-            return value.call_method1("_prepare", (request,)).map(Self::Full);
+            return own(value)?.call_method1("_prepare", (request,)).map(Self::Full);
         }
         if json::is_record(hooks, &value)? {
             return Self::json(py, table, &value);
@@ -106,13 +106,37 @@ impl<'py> Answer<'py> {
         if body.is_exact_instance_of::<PyTuple>() {
             return Err(wrong());
         }
+        if let Some(fields) = fields
+            && !fields.is_instance_of::<PyDict>()
+            && !fields.is_instance_of::<PyList>()
+            && !fields.is_instance(hooks(py)?.headers.bind(py))?
+        {
+            return Err(wrong());
+        }
+        let status = match status {
+            Some(status) => Some(
+                status
+                    .extract::<u16>()
+                    .ok()
+                    .filter(|status| (200..1000).contains(status))
+                    .ok_or_else(|| PyValueError::new_err("a status is a number from 200 to 999"))?,
+            ),
+            None => None,
+        };
+        if body.is_instance(hooks(py)?.response.bind(py))? {
+            // Before it is made for the request: what a condition or a range makes of it is not to be undone.
+            let response = own(body.clone())?;
+            if let Some(status) = status {
+                response.setattr(&hooks(py)?.keys.status, status)?;
+            }
+            if let Some(fields) = fields {
+                response.getattr("headers")?.call_method1("update", (fields,))?;
+            }
+            let request = life.request(py, table)?;
+            return response.call_method1("_prepare", (request,)).map(Self::Full);
+        }
         let mut answer = Self::of(py, table, life, body.clone())?;
         if let Some(status) = status {
-            let status = status
-                .extract::<u16>()
-                .ok()
-                .filter(|status| (200..1000).contains(status))
-                .ok_or_else(|| PyValueError::new_err("a status is a number from 200 to 999"))?;
             match &mut answer {
                 Self::Plain { status: place, .. } => *place = status,
                 Self::Nothing if status == 204 => {}
@@ -123,10 +147,6 @@ impl<'py> Answer<'py> {
             }
         }
         if let Some(fields) = fields {
-            let plain = fields.is_instance_of::<PyDict>() || fields.is_instance_of::<PyList>();
-            if !plain && !fields.is_instance(hooks(py)?.headers.bind(py))? {
-                return Err(wrong());
-            }
             let response = answer.full(py)?;
             response.getattr("headers")?.call_method1("update", (fields,))?;
             answer = Self::Full(response);
@@ -156,6 +176,13 @@ impl<'py> Answer<'py> {
             _ => Ok(true),
         }
     }
+}
+
+/// The `Response` where nobody else has it, else one like it: what is written into it for this client is not for the
+/// next one, who may get the same object of a module.
+#[inline]
+pub(crate) fn own(response: Bound<'_, PyAny>) -> PyResult<Bound<'_, PyAny>> {
+    if raw::is_only(&response) { Ok(response) } else { response.call_method0("_copy") }
 }
 
 impl Kind {

@@ -37,6 +37,8 @@ pub(crate) struct Reader {
     left: u64,
     is_known: bool,
     limit: u64,
+    /// It ended too early: another read might wait for ever.
+    is_short: bool,
 }
 
 impl Reader {
@@ -55,11 +57,21 @@ impl Reader {
         };
         // Without a length, only a server that marks the end can be read from: others would wait for ever.
         let left = declared.unwrap_or(if ends { limit + 1 } else { 0 });
-        Ok(Self { input: input.map(Bound::unbind), left, is_known: declared.is_some(), limit })
+        Ok(Self {
+            input: input.map(Bound::unbind),
+            left,
+            is_known: declared.is_some(),
+            limit,
+            is_short: false,
+        })
     }
 
     /// The next piece; `None` at the end.
     fn next<'py>(&mut self, py: Python<'py>, bytes_max: u64) -> PyResult<Option<Bound<'py, PyBytes>>> {
+        let short = || refusal(py, 400, "the body is shorter than its Content-Length says");
+        if self.is_short {
+            return Err(short());
+        }
         let Some(input) = self.input.as_ref().filter(|_| self.left > 0) else { return Ok(None) };
         let size = self.left.min(bytes_max);
         let piece = input.bind(py).call_method1(&hooks(py)?.keys.read, (size,))?;
@@ -69,7 +81,8 @@ impl Reader {
         let length = piece.as_bytes().len() as u64;
         if length == 0 {
             if self.is_known {
-                return Err(refusal(py, 400, "the body is shorter than its Content-Length says"));
+                self.is_short = true;
+                return Err(short());
             }
             self.left = 0;
             return Ok(None);
@@ -85,12 +98,12 @@ impl Reader {
     fn of(body: &Bound<'_, PyBytes>) -> PyResult<Self> {
         let left = body.as_bytes().len() as u64;
         let input = body.py().import("io")?.getattr("BytesIO")?.call1((body,))?;
-        Ok(Self { input: Some(input.unbind()), left, is_known: true, limit: left })
+        Ok(Self { input: Some(input.unbind()), left, is_known: true, limit: left, is_short: false })
     }
 
     /// Of which nothing is left.
     const fn ended() -> Self {
-        Self { input: None, left: 0, is_known: true, limit: 0 }
+        Self { input: None, left: 0, is_known: true, limit: 0, is_short: false }
     }
 }
 
@@ -100,9 +113,22 @@ fn reading<T>(
     request: &Request,
     read: impl FnOnce(&mut Reader) -> PyResult<T>,
 ) -> PyResult<T> {
-    match request.stream.get() {
-        None => read(&mut Reader::new(py, request)?),
+    unbroken(py, request)?;
+    let done = match request.stream.get() {
+        None => Reader::new(py, request).and_then(|mut reader| read(&mut reader)),
         Some(stream) => read(&mut *stream.get().0.try_lock().map_err(|_| busy())?),
+    };
+    if let Err(error) = &done {
+        let _ = request.broken.set(error.value(py).clone().into_any().unbind());
+    }
+    done
+}
+
+/// Raises again what reading the body ended with.
+fn unbroken(py: Python<'_>, request: &Request) -> PyResult<()> {
+    match request.broken.get() {
+        None => Ok(()),
+        Some(error) => Err(PyErr::from_value(error.bind(py).clone())),
     }
 }
 
@@ -281,6 +307,9 @@ fn parts(request: &Bound<'_, Request>, hooks: &'static Hooks, content_type: &[u8
         }),
     };
     let whole = failed.and(fed).and_then(|()| parser.finish().map_err(refuse));
+    if let (Err(error), true) = (&whole, form.streamed) {
+        let _ = this.broken.set(error.value(py).clone().into_any().unbind());
+    }
     if let Some(spool) = part.and_then(|part| part.spool) {
         // Of a part that never came to its end.
         spool.bind(py).call_method0("close")?;
@@ -401,6 +430,7 @@ pub(crate) fn stream<'py>(py: Python<'py>, request: &Request) -> PyResult<Bound<
     if let Some(stream) = request.stream.get() {
         return Ok(stream.bind(py).clone());
     }
+    unbroken(py, request)?;
     let reader = match request.body.get() {
         Some(body) => Reader::of(body.bind(py))?,
         None if request.form_data().streamed => Reader::ended(),

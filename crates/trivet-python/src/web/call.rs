@@ -11,7 +11,7 @@ use trivet_web::intercept::{Bound as Link, Source};
 use trivet_web::router::{Found, Method, MethodSet};
 use trivet_web::segments::Segments;
 
-use super::answer::Answer;
+use super::answer::{self, Answer};
 use super::app::App;
 use super::hooks::{Keys, hooks, refusal, refusal_with};
 use super::origin;
@@ -38,6 +38,8 @@ pub(crate) struct Life {
     provided: Vec<(usize, Py<PyAny>)>,
     /// Providers that wait at their `yield`.
     lenders: Vec<Py<PyAny>>,
+    /// The answer has what the session says.
+    is_saved: bool,
     cors: Option<Py<PyAny>>,
 }
 
@@ -73,6 +75,7 @@ impl Life {
             around: Vec::new(),
             provided: Vec::new(),
             lenders: Vec::new(),
+            is_saved: false,
             cors: None,
         }
     }
@@ -220,11 +223,15 @@ fn answered<'py>(
         outcome = back(py, generator.bind(py), outcome);
     }
     if !life.lenders.is_empty() {
+        outcome = saved(py, table, life, outcome);
         outcome = settle(py, life, outcome);
     }
     let mut answer = match outcome {
         Ok(answer) => answer,
-        Err(error) => failed(py, table, life, error)?,
+        Err(error) => {
+            life.is_saved = false;
+            failed(py, table, life, error)?
+        }
     };
     let touched = life.request.as_ref().is_some_and(|request| request.get().is_touched());
     if touched || life.cors.is_some() {
@@ -469,12 +476,15 @@ fn back<'py>(
                 Err(error) => Err(error),
             };
             match made {
-                Ok(None) => Ok(Answer::Full(response)),
+                // An interceptor may have kept it, for other requests even.
+                Ok(None) => answer::own(response).map(Answer::Full),
                 Ok(Some(other)) => {
-                    if !other.is(&response) {
+                    if other.is(&response) {
+                        drop(response);
+                    } else {
                         release(py, &Answer::Full(response));
                     }
-                    Ok(Answer::Full(other))
+                    answer::own(other).map(Answer::Full)
                 }
                 Err(error) => {
                     release(py, &Answer::Full(response));
@@ -486,7 +496,7 @@ fn back<'py>(
             Ok(_) => Err(twice(generator)),
             Err(stop) if stop.is_instance_of::<PyStopIteration>(py) => {
                 match replaced(stop.value(py).getattr("value")?)? {
-                    Some(response) => Ok(Answer::Full(response)),
+                    Some(response) => answer::own(response).map(Answer::Full),
                     None => Err(PyRuntimeError::new_err(
                         "an interceptor caught an exception and gave no response in its place\n\
                          hint: `return` a Response, or `raise` again",
@@ -504,6 +514,32 @@ fn twice(generator: &Bound<'_, PyAny>) -> PyErr {
     match generator.call_method0("close") {
         Ok(_) => error,
         Err(second) => second,
+    }
+}
+
+/// Saves the session while the providers can still be told that it failed: what they commit is not to be answered by
+/// a 500.
+fn saved<'py>(
+    py: Python<'py>,
+    table: &Table,
+    life: &mut Life,
+    outcome: PyResult<Answer<'py>>,
+) -> PyResult<Answer<'py>> {
+    let Ok(answer) = outcome else { return outcome };
+    if life.request.as_ref().is_none_or(|request| request.get().session.get().is_none()) {
+        return Ok(answer);
+    }
+    let request = life.request(py, table)?;
+    let response = answer.full(py)?;
+    match hooks(py)?.save_session.bind(py).call1((&life.app, &request, &response)) {
+        Ok(_) => {
+            life.is_saved = true;
+            Ok(Answer::Full(response))
+        }
+        Err(error) => {
+            release(py, &Answer::Full(response));
+            Err(error)
+        }
     }
 }
 
@@ -575,7 +611,7 @@ fn decorated<'py>(
     let request = life.request(py, table)?;
     let response = answer.full(py)?;
     let decorate = hooks(py)?.decorate.bind(py);
-    match decorate.call1((&life.app, &request, &response, &life.cors)) {
+    match decorate.call1((&life.app, &request, &response, &life.cors, life.is_saved)) {
         Ok(response) => Ok(Answer::Full(response)),
         Err(error) => {
             release(py, &Answer::Full(response));

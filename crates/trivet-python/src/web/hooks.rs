@@ -66,8 +66,10 @@ hooks! {
     fail,
     /// (app, request, value) -> Response; what no other rule knows
     convert,
-    /// (app, request, response) -> response with reply headers, session, CORS
+    /// (app, request, response, cors, whether the session is saved) -> response with reply headers, session, CORS
     decorate,
+    /// (app, request, response) -> None; what the session says into it
+    save_session,
     /// (class) -> how it is written as JSON: a tuple of attribute names, a method's name, or None
     shape,
     /// (value) -> something JSON knows, or TypeError

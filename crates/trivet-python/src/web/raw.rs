@@ -24,6 +24,13 @@ pub(crate) fn item<'py>(dict: &Bound<'py, PyDict>, key: &Py<PyString>) -> Option
     }
 }
 
+/// Whether nobody else has a reference to the object.
+#[inline]
+pub(crate) fn is_only(object: &Bound<'_, PyAny>) -> bool {
+    // SAFETY: a live reference and Python's lock.
+    unsafe { ffi::Py_REFCNT(object.as_ptr()) == 1 }
+}
+
 /// The UTF-8 form of a str, as long as the str lives.
 #[inline]
 pub(crate) fn utf8<'a>(text: &'a Bound<'_, PyString>) -> Result<&'a str, NotUtf8> {

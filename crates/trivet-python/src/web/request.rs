@@ -36,6 +36,8 @@ pub(crate) struct Request {
     pub(crate) form: OnceLock<Form>,
     pub(crate) body: OnceLock<Py<PyBytes>>,
     pub(crate) stream: OnceLock<Py<BodyStream>>,
+    /// What reading the body ended with: nobody asks the server for the rest.
+    pub(crate) broken: Kept,
     query: Kept,
     form_values: Kept,
     file_values: Kept,
@@ -59,6 +61,7 @@ impl Request {
             form: OnceLock::new(),
             body: OnceLock::new(),
             stream: OnceLock::new(),
+            broken: OnceLock::new(),
             query: OnceLock::new(),
             form_values: OnceLock::new(),
             file_values: OnceLock::new(),
@@ -171,6 +174,7 @@ impl Request {
             &self.ctx,
             &self.session,
             &self.reply_fields,
+            &self.broken,
         ] {
             visit.call(kept.get())?;
         }
