@@ -15,6 +15,7 @@ import sys
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, MutableMapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import unquote_to_bytes
 
@@ -84,6 +85,17 @@ class Asgi:
             method not in ("GET", "HEAD", "OPTIONS")
             or app.sessions.store is not None
             or app._runs_more_than_handlers
+            or self._reads_without_post
+        )
+
+    @cached_property
+    def _reads_without_post(self) -> bool:
+        """Whether an argument for GET, HEAD or OPTIONS comes from the body. The app is frozen."""
+        return any(
+            parameter.source in ("body", "form", "upload")
+            for route in self._app.routes()
+            if not {"GET", "HEAD", "OPTIONS"}.isdisjoint(route.methods)
+            for parameter in route.parameters
         )
 
     async def _lifespan(self, receive: Receive, send: Send) -> None:
@@ -257,7 +269,12 @@ async def _next(iterator: AsyncIterator[Any]) -> Any:
 def environ_of(scope: Scope, body: _Input) -> dict[str, Any]:
     """What a WSGI server would have made of the scope (PEP 3333)."""
     raw = scope.get("raw_path")
-    path = unquote_to_bytes(raw) if raw else scope["path"].encode()
+    told = scope["path"]
+    path = told.encode("utf-8", "surrogateescape")
+    # A middleware may have checked or rewritten `path`, so `raw_path` never leads elsewhere: it only gives back
+    # the bytes that are no UTF-8, which `path` cannot say.
+    if raw and "\ufffd" in told and (sent := unquote_to_bytes(raw)).decode("utf-8", "replace") == told:
+        path = sent
     root = (scope.get("root_path") or "").rstrip("/").encode()
     if root and (path == root or path.startswith(root + b"/")):
         path = path[len(root) :]
@@ -450,24 +467,36 @@ class WebSocket:
 
 _loop: asyncio.AbstractEventLoop | None = None
 _loop_pid = 0
+_loop_thread: int | None = None
 _loop_lock = threading.Lock()
 
 
 def _process_loop() -> asyncio.AbstractEventLoop:
-    global _loop, _loop_pid
+    global _loop, _loop_pid, _loop_thread
     with _loop_lock:
         # A forked child has the object but not the thread.
         if _loop is None or _loop_pid != os.getpid():
             loop = asyncio.new_event_loop()
             thread = threading.Thread(target=loop.run_forever, name="trivet-loop", daemon=True)
             thread.start()
-            _loop, _loop_pid = loop, os.getpid()
+            _loop, _loop_pid, _loop_thread = loop, os.getpid(), thread.ident
         return _loop
 
 
 def wait(app: App | None, awaitable: Awaitable[T]) -> T:
-    """The result of a coroutine, from a thread without a loop; context variables go with it."""
+    """The result of a coroutine, from a thread without a loop; context variables go with it.
+
+    Raises `RuntimeError` in the thread of the loop itself, which would wait for itself for ever.
+    """
     loop = _process_loop()
+    if threading.get_ident() == _loop_thread:
+        close = getattr(awaitable, "close", None)
+        if close is not None:
+            close()
+        raise RuntimeError(
+            "an `async def` handler asks for another one in its own loop, which would wait for itself\n"
+            "hint: `await` it, or call the app in a thread (`asyncio.to_thread`)"
+        )
     result: Future[T] = Future()
 
     async def run() -> T:
