@@ -39,7 +39,8 @@ Send = Callable[[Message], Awaitable[None]]
 
 #: Threads for handlers that are not async; more requests wait.
 THREADS = 40
-#: Threads that each belong to one request, because a generator around it or its answer's body must go on where
+#: Threads that each belong to one request, because a generator around it or its answer's body must
+#: go on where
 #: it began. As many as `THREADS` of them work at a time, the others wait for their loop or their client.
 LANES_MAX = 400
 LANE_IDLE_SECONDS = 10.0
@@ -216,7 +217,9 @@ class Asgi:
             return begun
         try:
             await body.prefetch(self._app._limits[0])
-            value = await begun.call()
+            value = begun.call()
+            if inspect.isawaitable(value):
+                value = await value
         except Exception as error:  # noqa: BLE001 - the app's error handlers look at it
             return await self._in_pool(begun.fail, error, lane=seat.lane, undo=_give_up)
         except BaseException as error:
@@ -461,7 +464,8 @@ def environ_of(scope: Scope, body: _Input) -> dict[str, Any]:
     raw = scope.get("raw_path")
     told = scope["path"]
     path = told.encode("utf-8", "surrogateescape")
-    # A middleware may have checked or rewritten `path`, so `raw_path` never leads elsewhere: it only gives back
+    # A middleware may have checked or rewritten `path`, so `raw_path` never leads elsewhere: it
+    # only gives back
     # the bytes that are no UTF-8, which `path` cannot say.
     if raw and "\ufffd" in told and (sent := unquote_to_bytes(raw)).decode("utf-8", "replace") == told:
         path = sent
@@ -673,11 +677,14 @@ def _process_loop() -> asyncio.AbstractEventLoop:
         return _loop
 
 
-def wait(app: App | None, awaitable: Awaitable[T]) -> T:
+def wait(app: App | None, awaitable: Awaitable[T] | T) -> T:
     """The result of a coroutine, from a thread without a loop; context variables go with it.
 
     Raises `RuntimeError` in the thread of the loop itself, which would wait for itself for ever.
     """
+    if not inspect.isawaitable(awaitable):
+        # A plain function around an `async def` has waited already.
+        return awaitable
     loop = _process_loop()
     if threading.get_ident() == _loop_thread:
         close = getattr(awaitable, "close", None)

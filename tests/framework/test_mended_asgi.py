@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from framework import drive
 from trivet import App, Body, Request
 from trivet.db import Database
-
-from framework import drive
 
 
 def ask(app: App, path: str, raw: bytes | None = None, root: str = "") -> drive.Answer:
@@ -234,3 +234,31 @@ def test_who_waits_around_a_request_is_told_when_it_is_cancelled(stage: str, pin
     if pinned or stage == "begin":
         assert ended.wait(10)
         assert told == (["after"] if stage == "begin" else ["CancelledError"])
+
+
+@pytest.mark.parametrize("ask_it", [drive.ask_wsgi, drive.ask_asgi])
+def test_a_wrapper_may_be_async_where_the_handler_is_not_and_the_other_way_round(ask_it: drive.Ask) -> None:
+    app = App()
+
+    async def slow() -> str:
+        return "slow"
+
+    def quick() -> str:
+        return "quick"
+
+    @app.get("/a")
+    @functools.wraps(quick)
+    async def around_quick() -> str:
+        return quick() + "er"
+
+    @app.get("/b")
+    @functools.wraps(slow)
+    def around_slow() -> str:
+        return "cached"
+
+    @app.get("/c")
+    @functools.wraps(slow)
+    def passes_on() -> Any:
+        return slow()
+
+    assert [ask_it(app, path).text for path in ("/a", "/b", "/c")] == ["quicker", "cached", "slow"]
