@@ -9,12 +9,16 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import inspect
 import json
 import os
 import sys
 import threading
+import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, MutableMapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import cached_property
+from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import unquote_to_bytes
 
@@ -35,6 +39,11 @@ Send = Callable[[Message], Awaitable[None]]
 
 #: Threads for handlers that are not async; more requests wait.
 THREADS = 40
+#: Threads that each belong to one request, because a generator around it or its answer's body must
+#: go on where
+#: it began. As many as `THREADS` of them work at a time, the others wait for their loop or their client.
+LANES_MAX = 400
+LANE_IDLE_SECONDS = 10.0
 #: What a body may have in memory that an async handler asks for later.
 PREFETCH_BYTES_MAX = 16 * 1024 * 1024
 
@@ -45,6 +54,7 @@ class Asgi:
     def __init__(self, app: App, threads: int = THREADS) -> None:
         self._app = app
         self._threads = threads
+        self._lanes = _Lanes(threads)
         self._pool: ThreadPoolExecutor | None = None
         self._pool_lock = threading.Lock()
 
@@ -59,21 +69,60 @@ class Asgi:
         else:
             raise RuntimeError(f"an ASGI scope of type `{kind}` is not known")
 
-    async def _in_pool(self, function: Callable[..., T], *args: Any) -> T:
+    def _submit(self, lane: _Lane | None, function: Callable[[], T]) -> Future[T]:
+        if lane is not None:
+            return lane.submit(function)
         if self._pool is None:
             with self._pool_lock:
                 if self._pool is None:
                     self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="trivet")
+        return self._pool.submit(function)
+
+    async def _in_pool(
+        self,
+        function: Callable[..., T],
+        *args: Any,
+        lane: _Lane | None = None,
+        undo: Callable[[T], object] | None = None,
+        must: bool = True,
+    ) -> T:
+        """The function's result, from a thread: the lane's, else any.
+
+        `undo` gets what comes when nobody waits for it any more. With it, what has not begun by then is still
+        done if it `must`.
+        """
         context = contextvars.copy_context()
+        future = self._submit(lane, lambda: context.run(function, *args))
+        waiting = asyncio.wrap_future(future)
         try:
-            return await asyncio.get_running_loop().run_in_executor(
-                self._pool, lambda: context.run(function, *args)
-            )
+            return await (waiting if undo is None else asyncio.shield(waiting))
+        except BaseException:
+            if undo is not None:
+                if not must:
+                    future.cancel()
+                self._late(lane, future, undo)
+            raise
         finally:
             # What an interceptor set is there for the handler, as it is under WSGI.
             for variable, value in context.items():
                 if variable.get(context) is not value:
                     variable.set(value)
+
+    def _late(self, lane: _Lane | None, future: Future[T], undo: Callable[[T], object]) -> None:
+        def drop(done: Future[T]) -> None:
+            if not done.cancelled() and done.exception() is None:
+                try:
+                    undo(done.result())
+                except asyncio.CancelledError:
+                    pass
+                except BaseException:  # noqa: BLE001 - nobody is there who could be told otherwise
+                    traceback.print_exc()
+
+        if lane is not None:
+            # After it, in the same thread.
+            lane.submit(lambda: drop(future))
+        else:
+            future.add_done_callback(drop)
 
     def _may_block(self, method: str) -> bool:
         """Whether the way to the handler may run code of the app, or wait for the body."""
@@ -84,6 +133,27 @@ class Asgi:
             method not in ("GET", "HEAD", "OPTIONS")
             or app.sessions.store is not None
             or app._runs_more_than_handlers
+            or self._reads_without_post
+        )
+
+    @cached_property
+    def _pins(self) -> bool:
+        """Whether something waits at its `yield` around a request: it must go on in the thread that it began
+        in, where a transaction of a database is, for one. The app is frozen.
+        """
+        apps = {owner for route in self._app.routes() for owner in route._owners} | {self._app}
+        functions = [provider.function for app in apps for provider in app._providers.values()]
+        functions += [one.handler for app in apps for one in app._interceptors]
+        return any(inspect.isgeneratorfunction(inspect.unwrap(function)) for function in functions)
+
+    @cached_property
+    def _reads_without_post(self) -> bool:
+        """Whether an argument for GET, HEAD or OPTIONS comes from the body. The app is frozen."""
+        return any(
+            parameter.source in ("body", "form", "upload")
+            for route in self._app.routes()
+            if not {"GET", "HEAD", "OPTIONS"}.isdisjoint(route.methods)
+            for parameter in route.parameters
         )
 
     async def _lifespan(self, receive: Receive, send: Send) -> None:
@@ -109,34 +179,60 @@ class Asgi:
         flight = self._app._open(environ)
         return flight if flight.is_async else flight.run()
 
-    async def _open(self, environ: dict[str, Any]) -> tuple[Response | _web.Flight, bool]:
+    async def _open(self, environ: dict[str, Any], seat: _Seat) -> tuple[Response | _web.Flight, bool]:
         self._app.freeze()
         if self._may_block(environ["REQUEST_METHOD"]):
-            return await self._in_pool(self._begin, environ), True
+            if self._pins:
+                seat.lane = _Lane(self._lanes)
+            return await self._in_pool(self._begin, environ, lane=seat.lane, undo=_give_up, must=False), True
         flight = self._app._open(environ)
-        return (flight, False) if flight.is_async else (await self._in_pool(flight.run), False)
+        if flight.is_async:
+            return flight, False
+        return await self._in_pool(flight.run, undo=_give_up, must=False), False
+
+    async def _cancelled(self, flight: _web.Flight, error: BaseException, seat: _Seat) -> None:
+        """Providers and interceptors are told, and nothing is answered."""
+        if seat.lane is None:
+            _give_up(flight, error)
+            return
+        told = seat.lane.submit(lambda: _give_up(flight, error))
+        if isinstance(error, asyncio.CancelledError):
+            await asyncio.shield(asyncio.wrap_future(told))
 
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
         body = _Input(receive, asyncio.get_running_loop())
         environ = environ_of(scope, body)
-        begun, blocks = await self._open(environ)
-        if isinstance(begun, Response):
-            response = begun
-        else:
-            await body.prefetch(self._app._limits[0])
-            try:
-                value = await begun.call()
-            except Exception as error:  # noqa: BLE001 - the app's error handlers look at it
-                response = await self._in_pool(begun.fail, error)
-            except BaseException as error:
-                # Cancelled: providers and interceptors are told, and nothing is answered.
-                begun.fail(error)
-                raise
-            else:
-                response = await self._in_pool(begun.finish, value) if blocks else begun.finish(value)
-        await self._answer(environ, response, body, send)
+        seat = _Seat()
+        try:
+            response = await self._ask(environ, body, seat)
+            if not response._lenders and not inspect.isgenerator(response.body):
+                seat.leave()
+            await self._answer(environ, response, body, send, seat)
+        finally:
+            seat.leave()
 
-    async def _answer(self, environ: dict[str, Any], response: Response, body: _Input, send: Send) -> None:
+    async def _ask(self, environ: dict[str, Any], body: _Input, seat: _Seat) -> Response:
+        begun, blocks = await self._open(environ, seat)
+        if isinstance(begun, Response):
+            return begun
+        try:
+            await body.prefetch(self._app._limits[0])
+            value = begun.call()
+            if inspect.isawaitable(value):
+                value = await value
+        except Exception as error:  # noqa: BLE001 - the app's error handlers look at it
+            return await self._in_pool(begun.fail, error, lane=seat.lane, undo=_give_up)
+        except BaseException as error:
+            await self._cancelled(begun, error, seat)
+            raise
+        if blocks:
+            return await self._in_pool(begun.finish, value, lane=seat.lane, undo=_give_up)
+        response: Response = begun.finish(value)
+        return response
+
+    async def _answer(
+        self, environ: dict[str, Any], response: Response, body: _Input, send: Send, seat: _Seat
+    ) -> None:
         is_head = environ["REQUEST_METHOD"] == "HEAD"
         try:
             status, fields, bodiless = _web.response_head(response, is_head)
@@ -152,13 +248,15 @@ class Asgi:
                 data = b"" if bodiless else content
                 await send({"type": "http.response.body", "body": data})
             else:
-                await self._stream(content, response, body, send)
+                if seat.lane is None and inspect.isgenerator(content):
+                    seat.lane = _Lane(self._lanes)
+                await self._stream(content, response, body, send, seat)
         finally:
             if response._closers or not isinstance(response.body, bytes):
-                await self._in_pool(response.close)
+                await self._in_pool(response.close, lane=seat.lane, undo=bool)
 
-    async def _stream(self, content: Any, response: Response, body: _Input, send: Send) -> None:
-        pieces = content if hasattr(content, "__aiter__") else self._pieces(content)
+    async def _stream(self, content: Any, response: Response, body: _Input, send: Send, seat: _Seat) -> None:
+        pieces = content if hasattr(content, "__aiter__") else self._pieces(content, seat)
         iterator = aiter(pieces)
         gone = asyncio.ensure_future(body.disconnected())
         try:
@@ -178,7 +276,7 @@ class Asgi:
                     await send({"type": "http.response.body", "body": data, "more_body": True})
         except Exception as error:
             if response._lenders:
-                response._give_back(error)
+                await self._in_pool(response._give_back, error, lane=seat.lane)
             raise
         finally:
             gone.cancel()
@@ -186,11 +284,11 @@ class Asgi:
             if close is not None:
                 await close()
 
-    async def _pieces(self, content: Any) -> AsyncIterator[object]:
-        iterator: Iterator[object] = await self._in_pool(iter, content)
+    async def _pieces(self, content: Any, seat: _Seat) -> AsyncIterator[object]:
+        iterator: Iterator[object] = await self._in_pool(iter, content, lane=seat.lane)
         end = object()
         while True:
-            piece = await self._in_pool(next, iterator, end)
+            piece = await self._in_pool(next, iterator, end, lane=seat.lane)
             if piece is end:
                 return
             yield piece
@@ -203,32 +301,43 @@ class Asgi:
         environ = environ_of(scope, body)
         socket = WebSocket(scope, receive, send)
         environ["trivet.websocket"] = socket
-        flight, _ = await self._open(environ)
+        seat = _Seat()
+        try:
+            await self._talk(environ, socket, seat, scope, send)
+        finally:
+            seat.leave()
+
+    async def _talk(
+        self, environ: dict[str, Any], socket: WebSocket, seat: _Seat, scope: Scope, send: Send
+    ) -> None:
+        flight, _ = await self._open(environ, seat)
         if isinstance(flight, Response):
-            await self._refuse(environ, flight, scope, send)
+            await self._refuse(environ, flight, scope, send, seat)
             return
         try:
             await flight.call()
         except Disconnected:
-            await self._in_pool(flight.finish, None)
+            await self._in_pool(flight.finish, None, lane=seat.lane, undo=_give_up)
         except Exception as error:  # noqa: BLE001 - what became of it is logged or raised there
-            response = await self._in_pool(flight.fail, error)
+            response = await self._in_pool(flight.fail, error, lane=seat.lane, undo=_give_up)
             if socket._state == "new":
-                await self._refuse(environ, response, scope, send)
+                await self._refuse(environ, response, scope, send, seat)
             elif socket._state == "open":
                 await socket.close(1011)
             return
         except BaseException as error:
-            flight.fail(error)
+            await self._cancelled(flight, error, seat)
             raise
         else:
-            await self._in_pool(flight.finish, None)
+            await self._in_pool(flight.finish, None, lane=seat.lane, undo=_give_up)
         if socket._state == "new":
             await send({"type": "websocket.close", "code": 1000, "reason": ""})
         elif socket._state == "open":
             await socket.close()
 
-    async def _refuse(self, environ: dict[str, Any], response: Response, scope: Scope, send: Send) -> None:
+    async def _refuse(
+        self, environ: dict[str, Any], response: Response, scope: Scope, send: Send, seat: _Seat
+    ) -> None:
         """An HTTP answer where the server can send one, else its own 403."""
         try:
             if "websocket.http.response" in (scope.get("extensions") or {}):
@@ -245,7 +354,103 @@ class Asgi:
             else:
                 await send({"type": "websocket.close", "code": 1008, "reason": ""})
         finally:
-            await self._in_pool(response.close)
+            await self._in_pool(response.close, lane=seat.lane, undo=bool)
+
+
+class _Lanes:
+    """Threads for lanes. They end when they have had nothing to do for a while, and with the process."""
+
+    def __init__(self, threads: int) -> None:
+        #: A thread that only waits for its request keeps no other from working.
+        self.running = threading.Semaphore(threads)
+        self._new: SimpleQueue[_Lane] = SimpleQueue()
+        self._lock = threading.Lock()
+        self._threads = 0
+        #: Threads without a lane less lanes without a thread.
+        self._free = 0
+
+    def add(self, lane: _Lane) -> None:
+        with self._lock:
+            if self._free > 0 or self._threads >= LANES_MAX:
+                self._free -= 1
+            else:
+                threading.Thread(target=self._serve, name="trivet-lane", daemon=True).start()
+                self._threads += 1
+        self._new.put(lane)
+
+    def _serve(self) -> None:
+        while True:
+            try:
+                lane = self._new.get(timeout=LANE_IDLE_SECONDS)
+            except Empty:
+                with self._lock:
+                    if self._free > 0:
+                        self._free -= 1
+                        self._threads -= 1
+                        return
+                continue
+            lane.serve()
+            del lane
+            with self._lock:
+                self._free += 1
+
+
+class _Lane:
+    """A thread that belongs to one request until `leave`; its work is done in the order it was given."""
+
+    def __init__(self, lanes: _Lanes) -> None:
+        self._work: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        self._running = lanes.running
+        lanes.add(self)
+
+    def serve(self) -> None:
+        while (work := self._work.get()) is not None:
+            with self._running:
+                work()
+            del work
+
+    def submit(self, function: Callable[[], T]) -> Future[T]:
+        result: Future[T] = Future()
+
+        def work() -> None:
+            if result.set_running_or_notify_cancel():
+                try:
+                    value = function()
+                except BaseException as error:  # noqa: BLE001 - it is whose result it is
+                    result.set_exception(error)
+                else:
+                    result.set_result(value)
+
+        self._work.put(work)
+        return result
+
+    def leave(self) -> None:
+        """The thread is free once it has done what it was given."""
+        self._work.put(None)
+
+
+class _Seat:
+    """Where a request's lane is kept, if it has one."""
+
+    lane: _Lane | None = None
+
+    def leave(self) -> None:
+        lane, self.lane = self.lane, None
+        if lane is not None:
+            lane.leave()
+
+
+def _give_up(begun: Response | _web.Flight, error: BaseException | None = None) -> None:
+    """Ends what nobody waits for any more, so that everything around it is told."""
+    if not isinstance(begun, Response):
+        error = error or asyncio.CancelledError()
+        try:
+            begun = begun.fail(error)
+        except BaseException as raised:
+            if raised is error:
+                return
+            raise
+    begun.close()
 
 
 async def _next(iterator: AsyncIterator[Any]) -> Any:
@@ -257,7 +462,13 @@ async def _next(iterator: AsyncIterator[Any]) -> Any:
 def environ_of(scope: Scope, body: _Input) -> dict[str, Any]:
     """What a WSGI server would have made of the scope (PEP 3333)."""
     raw = scope.get("raw_path")
-    path = unquote_to_bytes(raw) if raw else scope["path"].encode()
+    told = scope["path"]
+    path = told.encode("utf-8", "surrogateescape")
+    # A middleware may have checked or rewritten `path`, so `raw_path` never leads elsewhere: it
+    # only gives back
+    # the bytes that are no UTF-8, which `path` cannot say.
+    if raw and "\ufffd" in told and (sent := unquote_to_bytes(raw)).decode("utf-8", "replace") == told:
+        path = sent
     root = (scope.get("root_path") or "").rstrip("/").encode()
     if root and (path == root or path.startswith(root + b"/")):
         path = path[len(root) :]
@@ -450,24 +661,39 @@ class WebSocket:
 
 _loop: asyncio.AbstractEventLoop | None = None
 _loop_pid = 0
+_loop_thread: int | None = None
 _loop_lock = threading.Lock()
 
 
 def _process_loop() -> asyncio.AbstractEventLoop:
-    global _loop, _loop_pid
+    global _loop, _loop_pid, _loop_thread
     with _loop_lock:
         # A forked child has the object but not the thread.
         if _loop is None or _loop_pid != os.getpid():
             loop = asyncio.new_event_loop()
             thread = threading.Thread(target=loop.run_forever, name="trivet-loop", daemon=True)
             thread.start()
-            _loop, _loop_pid = loop, os.getpid()
+            _loop, _loop_pid, _loop_thread = loop, os.getpid(), thread.ident
         return _loop
 
 
-def wait(app: App | None, awaitable: Awaitable[T]) -> T:
-    """The result of a coroutine, from a thread without a loop; context variables go with it."""
+def wait(app: App | None, awaitable: Awaitable[T] | T) -> T:
+    """The result of a coroutine, from a thread without a loop; context variables go with it.
+
+    Raises `RuntimeError` in the thread of the loop itself, which would wait for itself for ever.
+    """
+    if not inspect.isawaitable(awaitable):
+        # A plain function around an `async def` has waited already.
+        return awaitable
     loop = _process_loop()
+    if threading.get_ident() == _loop_thread:
+        close = getattr(awaitable, "close", None)
+        if close is not None:
+            close()
+        raise RuntimeError(
+            "an `async def` handler asks for another one in its own loop, which would wait for itself\n"
+            "hint: `await` it, or call the app in a thread (`asyncio.to_thread`)"
+        )
     result: Future[T] = Future()
 
     async def run() -> T:

@@ -66,8 +66,9 @@ class Route:
 
     @property
     def is_async(self) -> bool:
-        """Whether the handler is an `async def`."""
-        return inspect.iscoroutinefunction(inspect.unwrap(self.handler))
+        """Whether the handler, or what it wraps, is an `async def`: what it gives is awaited if it can be."""
+        handler = self.handler
+        return inspect.iscoroutinefunction(handler) or inspect.iscoroutinefunction(inspect.unwrap(handler))
 
 
 @dataclass(eq=False)
