@@ -603,7 +603,8 @@ def _covers(interceptor: Interceptor, route: Route) -> bool:
 
 
 def _save_session(app: App, request: _web.Request, response: Response) -> None:
-    app.sessions.save(app, request, request._session, response)
+    if request._session is not None:
+        app.sessions.save(app, request, request._session, response)
 
 
 def _decorate(
