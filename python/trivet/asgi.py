@@ -182,13 +182,17 @@ class Asgi:
     async def _open(self, environ: dict[str, Any], seat: _Seat) -> tuple[Response | _web.Flight, bool]:
         self._app.freeze()
         if self._may_block(environ["REQUEST_METHOD"]):
-            if self._pins:
-                seat.lane = _Lane(self._lanes)
-            return await self._in_pool(self._begin, environ, lane=seat.lane, undo=_give_up, must=False), True
+            seat.lane = _Lane(self._lanes)
+            begun = await self._in_pool(self._begin, environ, lane=seat.lane, undo=_give_up, must=False)
+            if not self._pins and not isinstance(begun, Response):
+                seat.leave()  # what is awaited now keeps no thread
+            return begun, True
         flight = self._app._open(environ)
         if flight.is_async:
             return flight, False
-        return await self._in_pool(flight.run, undo=_give_up, must=False), False
+        # The handler may begin what goes on while its answer is sent.
+        seat.lane = _Lane(self._lanes)
+        return await self._in_pool(flight.run, lane=seat.lane, undo=_give_up, must=False), False
 
     async def _cancelled(self, flight: _web.Flight, error: BaseException, seat: _Seat) -> None:
         """Providers and interceptors are told, and nothing is answered."""
@@ -205,7 +209,7 @@ class Asgi:
         seat = _Seat()
         try:
             response = await self._ask(environ, body, seat)
-            if not response._lenders and not inspect.isgenerator(response.body):
+            if not response._lenders and isinstance(response.body, bytes):
                 seat.leave()
             await self._answer(environ, response, body, send, seat)
         finally:
