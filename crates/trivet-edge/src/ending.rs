@@ -125,6 +125,7 @@ mod tests {
             Ending::Refused,
             Ending::Limit,
             Ending::Overload,
+            Ending::AppDown,
             Ending::AppTimeout,
             Ending::AppDied,
             Ending::AppError,
