@@ -180,7 +180,14 @@ def test_a_script_says_where_it_serves_and_ends_at_ctrl_c(tmp_path: Path) -> Non
         """)
     )
     env = {**os.environ, "PYTHONPATH": str(PACKAGE)}
-    process = subprocess.Popen([sys.executable, str(script)], stderr=subprocess.PIPE, text=True, env=env)
+    process = subprocess.Popen(
+        [sys.executable, str(script)],
+        stderr=subprocess.PIPE,
+        text=True,
+        env=env,
+        # A shell's background job has its children ignore Ctrl-C.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     try:
         assert process.stderr is not None
         line = process.stderr.readline()

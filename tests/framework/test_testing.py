@@ -472,6 +472,7 @@ def test_django() -> None:
     from django.core.handlers.asgi import ASGIHandler
     from django.core.handlers.wsgi import WSGIHandler
     from django.http import HttpResponse
+    from django.test import override_settings
     from django.urls import path
 
     def view(request: Any) -> Any:
@@ -482,10 +483,12 @@ def test_django() -> None:
         return HttpResponse(f"{request.GET.get('q')} {request.COOKIES.get('seen')}")
 
     globals()["urlpatterns"] = [path("x", view)]
-    for handler in (WSGIHandler(), ASGIHandler()):
-        with Client(handler) as client:
-            assert client.post("/x", form={"a": "ü"}, files={"f": b"file"}).text == "üfile"
-            assert client.get("/x", query={"q": "ä"}).text == "ä 1"
+    # Another test may have settings of its own in this process.
+    with override_settings(ROOT_URLCONF=__name__, ALLOWED_HOSTS=["*"], MIDDLEWARE=[]):
+        for handler in (WSGIHandler(), ASGIHandler()):
+            with Client(handler) as client:
+                assert client.post("/x", form={"a": "ü"}, files={"f": b"file"}).text == "üfile"
+                assert client.get("/x", query={"q": "ä"}).text == "ä 1"
 
 
 def test_starlette_and_fastapi() -> None:
