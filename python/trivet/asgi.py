@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import unquote_to_bytes
 
 from ._load import native
-from .response import Response, encoded
+from .response import Begun, Response, encoded
 
 if TYPE_CHECKING:
     from . import _web
@@ -209,7 +209,7 @@ class Asgi:
         seat = _Seat()
         try:
             response = await self._ask(environ, body, seat)
-            if not response._lenders and isinstance(response.body, bytes):
+            if not response._lenders and not _goes_on(response.body):
                 seat.leave()
             await self._answer(environ, response, body, send, seat)
         finally:
@@ -252,7 +252,7 @@ class Asgi:
                 data = b"" if bodiless else content
                 await send({"type": "http.response.body", "body": data})
             else:
-                if seat.lane is None and inspect.isgenerator(content):
+                if seat.lane is None and _goes_on(content):
                     seat.lane = _Lane(self._lanes)
                 await self._stream(content, response, body, send, seat)
         finally:
@@ -359,6 +359,14 @@ class Asgi:
                 await send({"type": "websocket.close", "code": 1008, "reason": ""})
         finally:
             await self._in_pool(response.close, lane=seat.lane, undo=bool)
+
+
+def _goes_on(body: object) -> bool:
+    """Whether code of the app goes on while the body is sent: its transaction, say, belongs to a thread.
+
+    A file's does not, and its slow clients keep no thread.
+    """
+    return inspect.isgenerator(body) or isinstance(body, Begun)
 
 
 class _Lanes:

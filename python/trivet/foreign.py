@@ -16,6 +16,7 @@ else:
     _web = native("_web")
 
 
+# What the head of an answer of ours may not have (PEP 3333).
 HOP_BY_HOP = frozenset(
     ("connection", "keep-alive", "proxy-authenticate", "te", "trailer", "transfer-encoding", "upgrade")
 )

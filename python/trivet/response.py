@@ -414,7 +414,7 @@ def stream(
     return Response(body, status, headers, content_type)
 
 
-class _Begun:
+class Begun:
     """A generator whose first piece is there: what it raises before that is still answered like any
     handler's exception.
     """
@@ -717,7 +717,7 @@ def convert(app: App | None, request: _web.Request, value: Any) -> object:
     if isinstance(value, (dict, list, tuple)):
         return value
     if type(value) is GeneratorType and not _in_loop():
-        return Response(_Begun(value), 200, [("Content-Type", HTML)])
+        return Response(Begun(value), 200, [("Content-Type", HTML)])
     if hasattr(value, "__next__") or hasattr(value, "__anext__") or hasattr(value, "__aiter__"):
         return Response(value, 200, [("Content-Type", HTML)])
     if hasattr(value, "model_dump") or hasattr(value, "keys"):

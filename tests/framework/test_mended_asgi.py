@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from framework import drive
-from trivet import App, Body, Request
+from trivet import App, Body, Request, file
 from trivet.db import Database
 
 
@@ -262,3 +262,49 @@ def test_a_wrapper_may_be_async_where_the_handler_is_not_and_the_other_way_round
         return slow()
 
     assert [ask_it(app, path).text for path in ("/a", "/b", "/c")] == ["quicker", "cached", "slow"]
+
+
+def test_slow_clients_of_files_keep_no_thread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("trivet.asgi.LANES_MAX", 4)
+    (tmp_path / "large").write_bytes(b"x" * 1_000_000)
+    app = App()
+    app.get("/file")(lambda: file(tmp_path / "large"))
+    app.get("/other")(lambda: "other")
+
+    async def main() -> None:
+        taken = asyncio.Event()
+        begun = 0
+
+        async def receive() -> dict[str, Any]:
+            await asyncio.Event().wait()
+            raise AssertionError("never")
+
+        async def slowly(message: dict[str, Any]) -> None:
+            nonlocal begun
+            if message["type"] == "http.response.body":
+                begun += 1
+                await taken.wait()
+
+        scope = {
+            "type": "http",
+            "method": "GET",
+            "path": "/file",
+            "raw_path": b"/file",
+            "query_string": b"",
+            "headers": [(b"host", b"a")],
+            "scheme": "http",
+            "http_version": "1.1",
+            "root_path": "",
+        }
+        downloads = [asyncio.create_task(app.asgi(scope, receive, slowly)) for _ in range(8)]
+        for _ in range(2000):
+            if begun == 8:
+                break
+            await asyncio.sleep(0.01)
+        assert begun == 8, "each of them has its first piece"
+        answer = await asyncio.wait_for(drive.converse(app.asgi, "GET", "/other"), 20)
+        assert b"".join(answer[2]) == b"other"
+        taken.set()
+        await asyncio.gather(*downloads)
+
+    asyncio.run(main())

@@ -34,7 +34,7 @@ def cookies_of(*lines: str) -> Callable[..., Iterable[bytes]]:
 
 async def asgi_echo(scope: Any, receive: Any, send: Any) -> None:
     if scope["type"] == "lifespan":
-        raise NotImplementedError
+        raise NotImplementedError  # as applications do that know of no lifespan
     body, more = b"", True
     while more:
         message = await receive()

@@ -307,6 +307,7 @@ class Files:
 def forget_compiled(path: str) -> None:
     """Two versions within a second and of one size are the same to Python, which compares these two alone."""
     if path.endswith(".py"):
+        # A Python that keeps nothing compiled has no name for it either.
         with contextlib.suppress(OSError, NotImplementedError):
             os.unlink(importlib.util.cache_from_source(path))
 
