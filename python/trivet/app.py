@@ -15,7 +15,7 @@ from .cors import CORS
 from .errors import HTTPError
 from .plan import describe
 from .registry import WSGI, Group, Interceptor, Provider, Registrar, Route, StartError, seen, words
-from .response import HTML, SEVERAL, Headers, Response, convert, make, moved, options, sent
+from .response import HTML, SEVERAL, Response, convert, make, moved, options, sent
 from .session import SECRET_HINT, Session, Sessions
 from .values import Fields, Upload, Values
 
@@ -628,11 +628,6 @@ def _decorate(
     return response
 
 
-def _keep_private(response: Response) -> None:
-    if "Cache-Control" not in response.headers and "Expires" not in response.headers:
-        response.headers["Cache-Control"] = "private, no-store"
-
-
 def _session(request: _web.Request) -> Session:
     return request.app.sessions.load(request)
 
@@ -654,7 +649,6 @@ _web.install(
         "response": Response,
         "error": errors.error_for,
         "http_error": HTTPError,
-        "private": _keep_private,
         "fail": lambda app, request, error: app._fail(request, error),
         "convert": convert,
         "decorate": _decorate,
@@ -665,7 +659,6 @@ _web.install(
         "upload": Upload,
         "spool": _spool,
         "fields": Fields,
-        "headers": Headers,
         "session": _session,
         "wait": _wait,
         "moved": moved,

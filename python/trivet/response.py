@@ -12,153 +12,26 @@ from collections.abc import AsyncIterable, Callable, Generator, Iterable, Iterat
 from copy import copy
 from pathlib import Path
 from types import GeneratorType
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, TypeAlias
 from urllib.parse import quote as _quote
 
 from ._load import native
 
 if TYPE_CHECKING:
     from . import _web
+    from ._web import Headers as Headers
     from .app import App
 else:
     _web = native("_web")
+    Headers = _web.Headers
 
 Body = bytes | Iterable[bytes] | Iterable[str] | AsyncIterable[bytes] | AsyncIterable[str]
-Fields = Mapping[str, Any] | Iterable[tuple[str, Any]]
+Fields: TypeAlias = "Headers | Mapping[str, Any] | Iterable[tuple[str, Any]]"
 
 HTML = "text/html; charset=utf-8"
 #: Fields of which an answer may have several.
 SEVERAL = frozenset({"set-cookie", "vary", "link", "www-authenticate", "proxy-authenticate", "cache-control"})
 READ_BYTES = 64 * 1024
-
-
-class Headers:
-    """Header fields in order, by names in any case. A line break in a name or value is refused
-    (`ValueError`).
-    """
-
-    __slots__ = ("_fields",)
-
-    def __init__(self, fields: Fields = ()) -> None:
-        self._fields: list[tuple[str, str]] = []
-        for name, value in _pairs(fields):
-            self.add(name, value)
-
-    def add(self, name: str, value: object) -> None:
-        """One more field, whether there is one of that name or not."""
-        text = value if isinstance(value, str) else str(value)
-        _web.check_field(name, text)
-        self._fields.append((name, text))
-
-    def __getitem__(self, name: str) -> str:
-        wanted = name.lower()
-        for key, value in self._fields:
-            if key.lower() == wanted:
-                return value
-        raise KeyError(name)
-
-    def __setitem__(self, name: str, value: object) -> None:
-        """The only field of that name from now on."""
-        text = value if isinstance(value, str) else str(value)
-        _web.check_field(name, text)
-        wanted = name.lower()
-        self._fields[:] = [pair for pair in self._fields if pair[0].lower() != wanted]
-        self._fields.append((name, text))
-
-    def __delitem__(self, name: str) -> None:
-        wanted = name.lower()
-        rest = [pair for pair in self._fields if pair[0].lower() != wanted]
-        if len(rest) == len(self._fields):
-            raise KeyError(name)
-        self._fields[:] = rest
-
-    def __contains__(self, name: object) -> bool:
-        if not isinstance(name, str):
-            return False
-        wanted = name.lower()
-        for key, _ in self._fields:  # noqa: SIM110 - half the time of `any`
-            if key.lower() == wanted:
-                return True
-        return False
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(dict.fromkeys(key for key, _ in self._fields))
-
-    def __len__(self) -> int:
-        return len(self._fields)
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, Headers):
-            return NotImplemented
-        return [(k.lower(), v) for k, v in self._fields] == [(k.lower(), v) for k, v in other._fields]
-
-    __hash__ = None  # type: ignore[assignment]
-
-    def get(self, name: str, default: str | None = None) -> str | None:
-        """The first value of that name."""
-        try:
-            return self[name]
-        except KeyError:
-            return default
-
-    def all(self, name: str) -> list[str]:
-        """Every value of that name."""
-        return [value for key, value in self._fields if key.lower() == name.lower()]
-
-    def setdefault(self, name: str, value: object) -> str:
-        """Adds the field unless there is one of that name."""
-        if name not in self:
-            self.add(name, value)
-        return self[name]
-
-    def pop(self, name: str, default: str | None = None) -> str | None:
-        """Takes every field of that name out and gives the first value."""
-        value = self.get(name, default)
-        if name in self:
-            del self[name]
-        return value
-
-    def items(self) -> list[tuple[str, str]]:
-        """All fields in order."""
-        return list(self._fields)
-
-    def update(self, fields: Fields) -> None:
-        """Each given field replaces those of its name; several given ones of one name all stay."""
-        given = list(_pairs(fields))
-        names = {name.lower() for name, _ in given}
-        self._fields[:] = [pair for pair in self._fields if pair[0].lower() not in names]
-        for name, value in given:
-            self.add(name, value)
-
-    def vary(self, *names: str) -> None:
-        """Adds names to `Vary` that are not in it."""
-        for key, _ in self._fields:
-            if key.lower() == "vary":
-                break
-        else:
-            self._fields.append(("Vary", ", ".join(names)))
-            return
-        there = [word.strip() for value in self.all("Vary") for word in value.split(",") if word.strip()]
-        if "*" in there:
-            return
-        known = {word.lower() for word in there}
-        there += [name for name in names if name.lower() not in known]
-        self["Vary"] = ", ".join(there)
-
-    def __repr__(self) -> str:
-        return f"Headers({self._fields!r})"
-
-
-def _pairs(fields: Fields) -> Iterable[tuple[str, Any]]:
-    if isinstance(fields, Headers):
-        return fields._fields
-    if isinstance(fields, Mapping):
-        return (
-            (name, one)
-            for name, value in fields.items()
-            for one in (value if isinstance(value, (list, tuple)) else (value,))
-        )
-    return fields
 
 
 class Response:
@@ -181,22 +54,14 @@ class Response:
         headers: Fields | None = None,
         content_type: str | None = None,
     ) -> None:
-        fields = Headers()
-        if headers is not None:
-            if type(headers) is list and len(headers) == 1:
-                fields._fields = list(headers)
-            else:
-                fields = Headers(headers)
-        if isinstance(body, str):
-            body = body.encode()
-            content_type = content_type or (None if "Content-Type" in fields else HTML)
+        is_text = isinstance(body, str)
+        if is_text:
+            body = body.encode()  # type: ignore[union-attr]
         elif isinstance(body, (bytearray, memoryview)):
             body = bytes(body)
-        if content_type is not None:
-            fields["Content-Type"] = content_type
         self.body = body
         self.status = status
-        self.headers = fields
+        self.headers = _web.response_headers(headers, content_type, is_text)
         self._closers: list[Callable[[], object]] = []
         self._lenders: list[Generator[Any, Any, Any]] = []
         self._closed = False
@@ -275,8 +140,7 @@ class Response:
     def _copy(self) -> Response:
         """One of its own for a request: an app may answer with the same object again and again."""
         made = copy(self)
-        made.headers = Headers()
-        made.headers._fields = list(self.headers._fields)
+        made.headers = Headers(self.headers)
         # What is made while it is sent may still add to the closers of the one that it knows.
         made._closers = self._closers if hasattr(self.body, "__next__") else list(self._closers)
         made._lenders = []

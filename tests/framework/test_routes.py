@@ -16,6 +16,7 @@ from trivet import (
     App,
     Body,
     Form,
+    Headers,
     HTTPError,
     MethodNotAllowed,
     NotFound,
@@ -578,10 +579,14 @@ def test_header_injection_is_refused(value: str) -> None:
     caller = app_with("/", lambda: ("x", 200, {value: "x"}))
     assert caller.get("/").status == 500
 
-    def around_the_check() -> Response:
-        response = Response("x")
-        response.headers._fields.append(("X-A", value))
-        return response
+    class Lying(str):
+        __slots__ = ()
 
+        def __str__(self) -> str:
+            return value
+
+    headers = Headers()
     with pytest.raises(ValueError, match="header field"):
-        app_with("/", around_the_check).get("/")
+        headers.add("X-A", Lying("harmless"))
+    headers.items().append(("X-A", value))
+    assert len(headers) == 0

@@ -7,7 +7,7 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyTuple};
 
-use super::answer::{self, Answer};
+use super::answer::{self, Answer, Fields, is_bodiless};
 use super::call::{self, Life, Step};
 use super::raw;
 use super::table::Table;
@@ -81,8 +81,13 @@ impl App {
                 .map(Given::Iterable);
         }
         match Self::live(slf, &table, environ)? {
-            (false, Answer::Plain { status, kind, body }) if !matches!(status, 204 | 304) => {
-                Ok(Given::Whole { status, media: kind.media(), body })
+            (false, Answer::Plain { status, fields: Fields::Media(kind), body }) if !is_bodiless(status) => {
+                Ok(Given::Whole { status, media: kind.media(), body, is_private: false })
+            }
+            (false, Answer::Plain { status, fields: Fields::Private(kind), body })
+                if !is_bodiless(status) =>
+            {
+                Ok(Given::Whole { status, media: kind.media(), body, is_private: true })
             }
             (is_head, answer) => {
                 answer::send(py, slf.as_any(), is_head, answer, start_response).map(Given::Iterable)
@@ -101,7 +106,7 @@ impl App {
 #[derive(Debug)]
 pub(crate) enum Given<'py> {
     /// `start_response` was not called.
-    Whole { status: u16, media: &'static str, body: Bound<'py, PyBytes> },
+    Whole { status: u16, media: &'static str, body: Bound<'py, PyBytes>, is_private: bool },
     /// As by WSGI.
     Iterable(Bound<'py, PyAny>),
 }

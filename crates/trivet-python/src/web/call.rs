@@ -238,7 +238,7 @@ fn answered<'py>(
         answer = decorated(py, table, life, answer)?;
     }
     if life.route.is_some_and(|route| table.routes[route].is_private) {
-        answer = private(py, answer)?;
+        answer = answer.private(py)?;
     }
     Ok(answer)
 }
@@ -616,18 +616,6 @@ fn decorated<'py>(
         Err(error) => {
             release(py, &Answer::Full(response));
             failed(py, table, life, error)
-        }
-    }
-}
-
-/// What somebody's guard let through is not for caches, unless the answer speaks of them itself.
-fn private<'py>(py: Python<'py>, answer: Answer<'py>) -> PyResult<Answer<'py>> {
-    let response = answer.full(py)?;
-    match hooks(py)?.private.bind(py).call1((&response,)) {
-        Ok(_) => Ok(Answer::Full(response)),
-        Err(error) => {
-            release(py, &Answer::Full(response));
-            Err(error)
         }
     }
 }

@@ -88,18 +88,18 @@ pub(crate) fn tuple1<'py>(value: &Bound<'py, impl Sized>) -> PyResult<Bound<'py,
     unsafe { Bound::from_owned_ptr_or_err(value.py(), ffi::PyTuple_Pack(1, value.as_ptr())) }
 }
 
-/// A fresh list of two objects.
+/// A fresh list.
 #[inline]
-pub(crate) fn list2<'py>(
+pub(crate) fn list<'py, const N: usize>(
     py: Python<'py>,
-    first: &Py<PyTuple>,
-    second: &Bound<'py, PyTuple>,
+    items: [Bound<'py, PyTuple>; N],
 ) -> PyResult<Bound<'py, PyAny>> {
-    // SAFETY: a new list has two empty places; each gets a reference of its own, which `PyList_SetItem` takes.
+    // SAFETY: a new list has N empty places; each gets a reference of its own, which `PyList_SetItem` takes.
     unsafe {
-        let list = Bound::from_owned_ptr_or_err(py, ffi::PyList_New(2))?;
-        ffi::PyList_SetItem(list.as_ptr(), 0, first.clone_ref(py).into_ptr());
-        ffi::PyList_SetItem(list.as_ptr(), 1, second.clone().into_ptr());
+        let list = Bound::from_owned_ptr_or_err(py, ffi::PyList_New(N as ffi::Py_ssize_t))?;
+        for (at, item) in items.into_iter().enumerate() {
+            ffi::PyList_SetItem(list.as_ptr(), at as ffi::Py_ssize_t, item.into_ptr());
+        }
         Ok(list)
     }
 }

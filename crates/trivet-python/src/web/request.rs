@@ -10,6 +10,7 @@ use trivet_web::cookie;
 
 use super::app::App;
 use super::body::{self, BodyStream, Form};
+use super::headers::Headers;
 use super::hooks::{hooks, refusal};
 use super::plan;
 use super::raw;
@@ -406,7 +407,7 @@ impl Request {
     /// Fields that whatever answers will carry.
     #[getter]
     fn reply_headers<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        keep(py, &self.reply_fields, || hooks(py)?.headers.bind(py).call0())
+        keep(py, &self.reply_fields, || Ok(Bound::new(py, Headers::new(py, None)?)?.into_any()))
     }
 
     /// Has `function()` called once the answer has gone.
