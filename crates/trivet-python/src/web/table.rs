@@ -4,10 +4,10 @@ use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyDate, PyDict, PyFloat, PyList, PyString, PyTuple};
 use trivet_web::intercept::{self, Pattern, Rule};
-use trivet_web::router::{Converter, MethodSet, Re, Router, Template, small_int};
+use trivet_web::router::{Converter, MethodSet, Re, Router, Template, int};
 
 use super::hooks::refusal;
-use super::plan::{self, Plan};
+use super::plan::Plan;
 
 /// How much of a request is read.
 #[expect(clippy::struct_field_names, reason = "they are called so in Python")]
@@ -267,7 +267,7 @@ impl Converters {
         bytes: &[u8],
     ) -> PyResult<Bound<'py, PyAny>> {
         if matches!(converter, Converter::Int)
-            && let Some(number) = small_int(bytes)
+            && let Some(number) = int(bytes)
         {
             return Ok(number.into_pyobject(py)?.into_any());
         }
@@ -275,7 +275,7 @@ impl Converters {
         let missing = || refusal(py, 404, "");
         match converter {
             Converter::Str | Converter::Path => Ok(PyString::new(py, text).into_any()),
-            Converter::Int => plan::integer(py, text)?.ok_or_else(missing),
+            Converter::Int => Err(missing()),
             Converter::Float => {
                 text.parse().map(|number| PyFloat::new(py, number).into_any()).map_err(|_| missing())
             }
