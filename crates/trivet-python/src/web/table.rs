@@ -49,6 +49,8 @@ pub(crate) struct Interceptor {
     pub(crate) function: Py<PyAny>,
     pub(crate) plan: Plan,
     pub(crate) is_generator: bool,
+    /// It decides who gets in.
+    pub(crate) is_guard: bool,
     /// In lower case; one that begins with a dot means all names below.
     pub(crate) hosts: Vec<String>,
     pub(crate) methods: Option<MethodSet>,
@@ -197,12 +199,10 @@ impl Table {
         }
         router.freeze();
         let mut rules = Vec::new();
-        let mut guards = Vec::new();
-        let mut interceptors = Vec::new();
+        let mut interceptors: Vec<Interceptor> = Vec::new();
         for interceptor in of("interceptors")?.try_iter()? {
             let (pattern, except, function, plan, is_generator, hosts, methods, is_guard) =
                 interceptor?.extract::<ToldInterceptor<'_>>()?;
-            guards.push(is_guard);
             rules.push(Rule { pattern: Pattern::parse(&pattern).map_err(wrong)?, except });
             let methods = match methods {
                 Some(names) => Some(MethodSet::of(names.iter().map(String::as_str)).map_err(wrong)?),
@@ -212,13 +212,14 @@ impl Table {
                 function: function.unbind(),
                 plan: Plan::new(&plan)?,
                 is_generator,
+                is_guard,
                 hosts,
                 methods,
             });
         }
         let bound = intercept::bind(&rules, &templates.iter().collect::<Vec<_>>()).map_err(wrong)?;
         for (route, chain) in routes.iter_mut().zip(bound.chains()) {
-            route.is_private = chain.iter().any(|link| guards[link.interceptor as usize]);
+            route.is_private = chain.iter().any(|link| interceptors[link.interceptor as usize].is_guard);
         }
         let mut providers = Vec::new();
         for provider in of("providers")?.try_iter()? {
