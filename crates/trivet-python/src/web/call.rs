@@ -224,7 +224,7 @@ fn answered<'py>(
         Err(error) => Err(error),
     };
     while let Some(generator) = life.around.pop() {
-        outcome = back(py, generator.bind(py), outcome);
+        outcome = back(py, table, life, generator.bind(py), outcome);
     }
     if !life.lenders.is_empty() {
         outcome = saved(py, table, life, outcome);
@@ -473,6 +473,8 @@ fn named(function: &Bound<'_, PyAny>) -> String {
 /// Gives the answer or the exception to an interceptor that waits around the handler.
 fn back<'py>(
     py: Python<'py>,
+    table: &Table,
+    life: &mut Life,
     generator: &Bound<'py, PyAny>,
     outcome: PyResult<Answer<'py>>,
 ) -> PyResult<Answer<'py>> {
@@ -500,10 +502,10 @@ fn back<'py>(
                 Ok(Some(other)) => {
                     if other.is(&response) {
                         drop(response);
-                    } else {
-                        release(py, &Answer::Full(response));
+                        return answer::own(other).map(Answer::Full);
                     }
-                    answer::own(other).map(Answer::Full)
+                    release(py, &Answer::Full(response));
+                    made_for(py, table, life, other)
                 }
                 Err(error) => {
                     release(py, &Answer::Full(response));
@@ -515,7 +517,7 @@ fn back<'py>(
             Ok(_) => Err(twice(generator)),
             Err(stop) if stop.is_instance_of::<PyStopIteration>(py) => {
                 match replaced(stop.value(py).getattr("value")?)? {
-                    Some(response) => answer::own(response).map(Answer::Full),
+                    Some(response) => made_for(py, table, life, response),
                     None => Err(PyRuntimeError::new_err(
                         "an interceptor caught an exception and gave no response in its place\n\
                          hint: `return` a Response, or `raise` again",
@@ -525,6 +527,20 @@ fn back<'py>(
             Err(error) => Err(error),
         },
     }
+}
+
+/// A response that an interceptor gave in the place of the handler's.
+fn made_for<'py>(
+    py: Python<'py>,
+    table: &Table,
+    life: &mut Life,
+    response: Bound<'py, PyAny>,
+) -> PyResult<Answer<'py>> {
+    if raw::is_exactly(&response, &hooks(py)?.response) {
+        return answer::own(response).map(Answer::Full);
+    }
+    let request = life.request(py, table)?;
+    answer::own(response)?.call_method1("_prepare", (request,)).map(Answer::Full)
 }
 
 #[cold]
