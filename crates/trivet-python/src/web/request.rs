@@ -409,6 +409,20 @@ impl Request {
         keep(py, &self.reply_fields, || hooks(py)?.headers.bind(py).call0())
     }
 
+    /// The path of the route of that name for this client: with what the app is served below (`SCRIPT_NAME`) and where
+    /// it is mounted. What is no parameter becomes the query.
+    ///
+    /// Names are looked for in the app of this request's route, then in those around it. Raises `LookupError` where
+    /// no route has the name, `ValueError` where a value does not fit.
+    #[pyo3(signature = (name, /, **values))]
+    fn url_for<'py>(
+        slf: &Bound<'py, Self>,
+        name: &Bound<'py, PyString>,
+        values: Option<&Bound<'py, PyDict>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        hooks(slf.py())?.url_for.bind(slf.py()).call1((slf, name, values))
+    }
+
     /// Has `function()` called once the answer has gone.
     fn after<'py>(&self, py: Python<'py>, function: Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
         if self.after.get().is_none() {
