@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use pyo3::exceptions::{PyTypeError, PyValueError};
+use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyFloat, PyList, PyString};
 use trivet_web::query;
@@ -151,6 +152,18 @@ impl Plan {
             named: params.iter().any(|p| p.named.is_some()),
             params: params.into(),
         })
+    }
+
+    /// Every reference that it holds, for the collector of cycles.
+    pub(crate) fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+        for Param { kind, default, named, .. } in &self.params {
+            if let Kind::Call(function) = kind {
+                visit.call(function)?;
+            }
+            visit.call(default)?;
+            visit.call(named)?;
+        }
+        Ok(())
     }
 
     /// The arguments for this request. `path`: a pattern's captures, in its order; `None` for the route's parameters.

@@ -162,6 +162,11 @@ impl Request {
         visit.call(&self.environ)?;
         visit.call(&self.app)?;
         visit.call(&self.route)?;
+        visit.call(&self.names)?;
+        visit.call(self.stream.get())?;
+        for (_, upload) in &self.form_data().files {
+            visit.call(upload)?;
+        }
         for value in &self.values {
             visit.call(value)?;
         }

@@ -1,6 +1,7 @@
 //! An app's decided tables: routes, interceptors, providers. Made once, then only read.
 
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
+use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::{PyDate, PyDict, PyFloat, PyList, PyString, PyTuple};
 use trivet_web::intercept::{self, Pattern, Rule};
@@ -75,6 +76,8 @@ pub(crate) struct Table {
     /// Origins besides the app's own that may send what changes something.
     pub(crate) trusted_origins: Vec<String>,
     pub(crate) converters: Converters,
+    /// The outermost middleware that the app was wrapped in.
+    pub(crate) outer: Option<Py<PyAny>>,
 }
 
 /// What makes values of a path's texts.
@@ -238,7 +241,32 @@ impl Table {
             encoder: of("encoder")?.extract::<Option<Py<PyAny>>>()?,
             trusted_origins: of("trusted_origins")?.extract()?,
             converters: Converters::new(py, functions)?,
+            outer: None,
         })
+    }
+
+    /// Every reference that it holds, for the collector of cycles.
+    pub(crate) fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+        let Self { routes, interceptors, providers, encoder, converters, outer, .. } = self;
+        for route in routes {
+            let Route { handler, plan, object, names, cors, .. } = route;
+            visit.call(handler)?;
+            plan.traverse(visit)?;
+            visit.call(object)?;
+            visit.call(names)?;
+            visit.call(cors)?;
+        }
+        for Interceptor { function, plan, .. } in interceptors {
+            visit.call(function)?;
+            plan.traverse(visit)?;
+        }
+        for Provider { function, plan, .. } in providers {
+            visit.call(function)?;
+            plan.traverse(visit)?;
+        }
+        visit.call(encoder)?;
+        visit.call(outer)?;
+        converters.traverse(visit)
     }
 
     /// For each route its chain: (interceptor, whether it runs for every request of the route).
@@ -257,6 +285,11 @@ impl Converters {
     /// `custom`: the functions of an app's own converters.
     pub(crate) fn new(py: Python<'_>, custom: Vec<Py<PyAny>>) -> PyResult<Self> {
         Ok(Self { uuid: py.import("uuid")?.getattr("UUID")?.unbind(), custom })
+    }
+
+    pub(crate) fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.uuid)?;
+        self.custom.iter().try_for_each(|function| visit.call(function))
     }
 
     /// The value of a path's parameter. An error that is an `HTTPError` says why there is none.
