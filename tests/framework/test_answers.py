@@ -243,6 +243,13 @@ def test_an_answer_made_of_a_path_is_sent_again_and_again(files: Path) -> None:
     assert Caller(app).get("/logo").status == 404  # the page for it is gone as well
 
 
+def test_a_file_is_a_wsgi_app_for_every_request(files: Path) -> None:
+    caller = Caller(file(files / "a.txt"))
+    for _ in range(3):
+        assert caller.get("/").body == b"0123456789"
+        assert caller.get("/", range="bytes=1-2").body == b"12"
+
+
 def test_two_clients_of_one_answer_have_each_their_own_file(files: Path) -> None:
     (files / "large").write_bytes(bytes(range(256)) * 1024)
     app = App()
