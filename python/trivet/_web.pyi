@@ -145,6 +145,13 @@ class Request:
     @property
     def reply_headers(self) -> Headers:
         """Fields that whatever answers will carry."""
+    def url_for(self, name: str, /, **values: object) -> str:
+        """The path of the route of that name for this client: with what the app is served below
+        (`SCRIPT_NAME`) and where it is mounted. What is no parameter becomes the query.
+
+        Names are looked for in the app of this request's route, then in those around it. Raises
+        `LookupError` where no route has the name, `ValueError` where a value does not fit.
+        """
     def after(self, function: Callable[[], object]) -> Callable[[], object]:
         """Has `function()` called once the answer has gone."""
     @property

@@ -6,6 +6,7 @@ import itertools
 import json
 import os
 import secrets
+import stat
 import sys
 import time
 from collections.abc import AsyncIterable, Callable, Generator, Iterable, Iterator, Mapping
@@ -368,16 +369,76 @@ async def _async_events(source: AsyncIterable[object]) -> Any:
         yield bytes(item if isinstance(item, Event) else Event(item))
 
 
+class _Source:
+    """The file of an answer and of its copies; each takes it open, and nobody else has that handle."""
+
+    __slots__ = ("_opened", "_process", "path")
+
+    def __init__(self, opened: IO[bytes], path: Path | None) -> None:
+        self._opened = [opened]
+        self._process = os.getpid()
+        #: None: somebody gave the open file, and closes it.
+        self.path = path
+
+    def take(self) -> IO[bytes]:
+        """The file, open. Raises `NotFound` where its path has none any more."""
+        try:
+            opened = self._opened.pop()
+        except IndexError:
+            if self.path is None:
+                raise RuntimeError(
+                    "an answer made of an open file is sent once, and it was sent already\n"
+                    "hint: `file(path)` opens the file for each request; or call `file` in the handler"
+                ) from None
+        else:
+            if self.path is None or self._is_current(opened, self.path):
+                return opened
+            opened.close()
+        return _open(self.path)
+
+    def _is_current(self, opened: IO[bytes], path: Path) -> bool:
+        # Another process goes on where this one has read to.
+        if self._process != os.getpid():
+            return False
+        try:
+            there = os.stat(path)
+        except FileNotFoundError:  # a temporary file: what was opened is all there is
+            return True
+        return _stamp(there) == _stamp(os.fstat(opened.fileno()))
+
+    def drop(self) -> None:
+        """Nobody wants it."""
+        if self.path is not None and self._opened:
+            self._opened.pop().close()
+
+
+def _open(path: Path) -> IO[bytes]:
+    from .errors import NotFound
+
+    try:
+        return open(path, "rb")
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
+        raise NotFound() from None
+
+
+def _stamp(told: os.stat_result) -> tuple[int, int, int, int]:
+    return told.st_dev, told.st_ino, told.st_mtime_ns, told.st_size
+
+
 class _Part:
     """Parts of a file, one after the other, perhaps with texts between them."""
 
-    def __init__(self, file: IO[bytes], pieces: list[bytes | tuple[int, int]], owned: bool) -> None:
+    def __init__(
+        self, source: _Source, pieces: list[bytes | tuple[int, int]], file: IO[bytes] | None = None
+    ) -> None:
         self.file = file
-        self._pieces = pieces
-        self._owned = owned
+        self.pieces = pieces
+        self._source = source
 
     def __iter__(self) -> Iterator[bytes]:
-        for piece in self._pieces:
+        if self.file is None:
+            self.file = self._source.take()
+        for piece in self.pieces:
             if isinstance(piece, bytes):
                 yield piece
                 continue
@@ -391,34 +452,60 @@ class _Part:
                 yield data
 
     def close(self) -> None:
-        if self._owned:
+        if self.file is None:
+            self._source.drop()
+        elif self._source.path is not None:
             self.file.close()
 
 
 class FileResponse(Response):
     """A file, made for the request when it is sent: conditions, ranges, the server's own way to send
     files.
+
+    One of a path can be sent again and again, from a module's constant too.
     """
 
-    __slots__ = ("_etag", "_modified", "_owned", "_size", "_source", "_wrapper")
+    __slots__ = ("_etag", "_is_ready", "_modified", "_size", "_source", "_wrapper")
 
-    def __init__(
-        self, source: IO[bytes], size: int, modified: float, etag: str, owned: bool, headers: Fields
-    ) -> None:
+    def __init__(self, source: _Source, size: int, modified: float, etag: str, headers: Fields) -> None:
         super().__init__(b"", 200, headers)
         self._source = source
+        self._is_ready = False
+        self._wrapper: Any = None
+        self._tell(size, modified, etag)
+        self.headers["Accept-Ranges"] = "bytes"
+
+    def _tell(self, size: int, modified: float, etag: str) -> None:
         self._size = size
         self._modified = int(modified)
         self._etag = etag
-        self._owned = owned
-        self._wrapper: Any = None
-        self.body = _Part(source, [(0, size)], owned)
+        self.body = _Part(self._source, [(0, size)])
         self.headers["ETag"] = etag
         self.headers["Last-Modified"] = _web.http_date(max(self._modified, 0))
-        self.headers["Accept-Ranges"] = "bytes"
         self.headers["Content-Length"] = str(size)
 
+    def _copy(self) -> FileResponse:
+        made = super()._copy()
+        assert isinstance(made, FileResponse)
+        made._is_ready = False
+        return made
+
     def _prepare(self, request: _web.Request) -> Response:
+        if self._is_ready or not isinstance(self.body, _Part):
+            return self
+        opened = self._source.take()
+        owned = self._source.path is not None
+        if owned:
+            told = os.fstat(opened.fileno())
+            if not stat.S_ISREG(told.st_mode):
+                opened.close()
+                raise OSError(f"`{self._source.path}` is no regular file any more")
+            if self.status == 200 and self._etag != _etag_of(told):
+                # It was changed since this answer was made.
+                self._tell(told.st_size, told.st_mtime, _etag_of(told))
+        self.body = _Part(self._source, self.body.pieces, opened)
+        self._is_ready = True
+        self._wrapper = None
         environ = request.environ
         if environ.get("REQUEST_METHOD") not in ("GET", "HEAD") or self.status != 200:
             return self
@@ -434,23 +521,25 @@ class FileResponse(Response):
             (start, length), size = parts[0], self._size
             self.headers["Content-Range"] = f"bytes {start}-{start + length - 1}/{size}"
             self.headers["Content-Length"] = str(length)
-            self.body = _Part(self._source, list(parts), self._owned)
+            self.body = _Part(self._source, list(parts), opened)
         elif status == 206:
-            self._several(parts)
+            self._several(parts, opened)
         elif status != 200:
             if status == 416:
                 self.headers["Content-Range"] = f"bytes */{self._size}"
-            self._release()
+            self.body.close()
+            self.body = b""
+            self.headers.pop("Content-Length")
             return self
         # A server's own wrapper sends from where the file stands to its end.
         last_start, last_length = parts[-1]
         wrapper = environ.get("wsgi.file_wrapper")
-        if wrapper is not None and len(parts) == 1 and last_start + last_length == self._size and self._owned:
-            self._source.seek(last_start)
+        if wrapper is not None and len(parts) == 1 and last_start + last_length == self._size and owned:
+            opened.seek(last_start)
             self._wrapper = wrapper
         return self
 
-    def _several(self, parts: list[tuple[int, int]]) -> None:
+    def _several(self, parts: list[tuple[int, int]], opened: IO[bytes]) -> None:
         boundary = secrets.token_hex(12)
         kind = self.headers.get("Content-Type", "application/octet-stream")
         pieces: list[bytes | tuple[int, int]] = []
@@ -464,13 +553,11 @@ class FileResponse(Response):
         self.headers["Content-Type"] = f"multipart/byteranges; boundary={boundary}"
         size = sum(len(piece) if isinstance(piece, bytes) else piece[1] for piece in pieces)
         self.headers["Content-Length"] = str(size)
-        self.body = _Part(self._source, pieces, self._owned)
+        self.body = _Part(self._source, pieces, opened)
 
-    def _release(self) -> None:
-        if self._owned:
-            self._source.close()
-        self.body = b""
-        self.headers.pop("Content-Length")
+
+def _etag_of(told: os.stat_result) -> str:
+    return f'"{told.st_mtime_ns:x}-{told.st_size:x}"'
 
 
 def file(
@@ -484,21 +571,20 @@ def file(
     (RFC 9110).
 
     `download=True` or a name has the browser save it. `max_age` in seconds is how long caches may keep it.
-    A path that
-    is no regular file raises `NotFound`. Paths must not come from a client as they are: `app.static` is
-    for that.
+    A path that is no regular file raises `NotFound`. Paths must not come from a client as they are:
+    `app.static` is for that. The answer of a path can be a module's constant: the file is opened for each
+    request. That of an open file is sent once.
     """
     from .errors import NotFound
 
+    path: Path | None = None
     if isinstance(source, (str, os.PathLike)):
-        path = Path(source)
-        try:
-            opened: IO[bytes] = open(path, "rb")  # noqa: SIM115 - closed with the answer
-        except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
-            raise NotFound() from None
-        owned, name = True, path.name
+        # A module's constant may be sent after the process has gone to another folder.
+        path = Path(source).absolute()
+        opened = _open(path)
+        name = path.name
     else:
-        opened, owned = source, False
+        opened = source
         name = Path(str(getattr(source, "name", ""))).name
     try:
         number = opened.fileno()
@@ -508,14 +594,16 @@ def file(
         modified, etag = time.time(), f'"{secrets.token_hex(8)}"'
     else:
         told = os.fstat(number)
-        size, modified = told.st_size, told.st_mtime
-        etag = f'"{told.st_mtime_ns:x}-{told.st_size:x}"'
+        if path is not None and not stat.S_ISREG(told.st_mode):
+            opened.close()
+            raise NotFound()
+        size, modified, etag = told.st_size, told.st_mtime, _etag_of(told)
     fields = [("Content-Type", content_type or _kind(name))]
     if download:
         fields.append(("Content-Disposition", disposition(download if isinstance(download, str) else name)))
     if max_age is not None:
         fields.append(("Cache-Control", f"max-age={int(max_age)}"))
-    return FileResponse(opened, size, modified, etag, owned, fields)
+    return FileResponse(_Source(opened, path), size, modified, etag, fields)
 
 
 def _kind(name: str) -> str:

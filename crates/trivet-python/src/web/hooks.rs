@@ -96,6 +96,8 @@ hooks! {
     foreign,
     /// (response, app) -> the iterable a server gets, whose close() runs what waits for it
     stream,
+    /// (request, name, values or None) -> path
+    url_for,
     /// json.loads
     loads,
 }
