@@ -174,6 +174,9 @@ def json_bytes(value: object, encoder: Callable[[Any], Any] | None = None) -> by
 def check_field(name: str, value: str) -> None:
     """Raises `ValueError` where a name or value of a header field cannot be sent."""
 
+def is_hop_by_hop(name: str) -> bool:
+    """Whether a field of an answer is about the connection, which is the server's (PEP 3333)."""
+
 def send_response(
     response: Response, app: TrivetApp | None, is_head: bool, start: Callable[..., Any]
 ) -> Iterable[bytes]: ...

@@ -4,7 +4,7 @@ use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyInt, PyList, PyString, PyTuple};
 use trivet_http::field;
-use trivet_http::h1::response::{valid_name, valid_value};
+use trivet_http::h1::response::{ResponseName, response_name, valid_name, valid_value};
 
 use super::call::Life;
 use super::hooks::{Hooks, hooks};
@@ -373,33 +373,26 @@ fn check(name: &Bound<'_, PyAny>, value: &Bound<'_, PyAny>) -> PyResult<Known> {
     if bytes.eq_ignore_ascii_case(b"content-type") {
         return Ok(Known::Type);
     }
-    if bytes.eq_ignore_ascii_case(b"content-length") {
-        return Ok(Known::Length);
-    }
-    // PEP 3333: the connection belongs to the server.
-    const HOP_BY_HOP: [&[u8]; 8] = [
-        b"connection",
-        b"keep-alive",
-        b"proxy-authenticate",
-        b"proxy-authorization",
-        b"te",
-        b"trailer",
-        b"transfer-encoding",
-        b"upgrade",
-    ];
-    if HOP_BY_HOP.iter().any(|hop| bytes.eq_ignore_ascii_case(hop)) {
-        return Err(PyValueError::new_err(format!(
+    match response_name(bytes) {
+        ResponseName::ContentLength => Ok(Known::Length),
+        special if special.is_hop_by_hop() => Err(PyValueError::new_err(format!(
             "the header field `{}` belongs to the server (PEP 3333)",
             String::from_utf8_lossy(bytes)
-        )));
+        ))),
+        _ => Ok(Known::Other),
     }
-    Ok(Known::Other)
 }
 
 /// Raises `ValueError` where a name or value of a header field cannot be sent.
 #[pyfunction]
 pub(crate) fn check_field(name: &Bound<'_, PyAny>, value: &Bound<'_, PyAny>) -> PyResult<()> {
     check(name, value).map(drop)
+}
+
+/// Whether a field of an answer is about the connection, which is the server's (PEP 3333).
+#[pyfunction]
+pub(crate) fn is_hop_by_hop(name: &Bound<'_, PyAny>) -> bool {
+    bytes_of(name, &mut Vec::new()).is_ok_and(|name| response_name(name).is_hop_by_hop())
 }
 
 /// Calls `start_response` for a `Response` and gives the iterable; `app` is for streams of async generators.
