@@ -644,7 +644,7 @@ def _spool() -> Any:
 
 
 def _wait(app: App, awaitable: Any) -> Any:
-    from .asgi import wait
+    from .coroutines import wait
 
     return wait(app, awaitable)
 

@@ -326,7 +326,7 @@ class Stream:
         if isinstance(body, bytes):
             body = (body,)
         elif hasattr(body, "__aiter__"):
-            from .asgi import blocking
+            from .coroutines import blocking
 
             body = blocking(body, app)
         self._iterator = iter(body)
@@ -504,7 +504,7 @@ async def _async_events(source: AsyncIterable[object]) -> Any:
         yield bytes(item if isinstance(item, Event) else Event(item))
 
 
-class _Part:
+class FileBody:
     """Parts of a file, one after the other, perhaps with texts between them."""
 
     def __init__(self, file: IO[bytes], pieces: list[bytes | tuple[int, int]], owned: bool) -> None:
@@ -548,7 +548,7 @@ class FileResponse(Response):
         self._etag = etag
         self._owned = owned
         self._wrapper: Any = None
-        self.body = _Part(source, [(0, size)], owned)
+        self.body = FileBody(source, [(0, size)], owned)
         self.headers["ETag"] = etag
         self.headers["Last-Modified"] = _web.http_date(max(self._modified, 0))
         self.headers["Accept-Ranges"] = "bytes"
@@ -570,7 +570,7 @@ class FileResponse(Response):
             (start, length), size = parts[0], self._size
             self.headers["Content-Range"] = f"bytes {start}-{start + length - 1}/{size}"
             self.headers["Content-Length"] = str(length)
-            self.body = _Part(self._source, list(parts), self._owned)
+            self.body = FileBody(self._source, list(parts), self._owned)
         elif status == 206:
             self._several(parts)
         elif status != 200:
@@ -600,7 +600,7 @@ class FileResponse(Response):
         self.headers["Content-Type"] = f"multipart/byteranges; boundary={boundary}"
         size = sum(len(piece) if isinstance(piece, bytes) else piece[1] for piece in pieces)
         self.headers["Content-Length"] = str(size)
-        self.body = _Part(self._source, pieces, self._owned)
+        self.body = FileBody(self._source, pieces, self._owned)
 
     def _release(self) -> None:
         if self._owned:

@@ -158,3 +158,18 @@ pub(crate) fn send<'py>(generator: &Bound<'py, PyAny>, value: &Bound<'py, PyAny>
 pub(crate) fn is_exactly(value: &Bound<'_, PyAny>, class: &Py<PyAny>) -> bool {
     value.get_type_ptr().cast() == class.as_ptr()
 }
+
+/// Whether `await` takes the value: a coroutine, a future. What handlers mostly give is told apart by its type alone.
+#[inline]
+pub(crate) fn is_awaitable(value: &Bound<'_, PyAny>) -> bool {
+    if value.is_exact_instance_of::<PyString>()
+        || value.is_exact_instance_of::<PyDict>()
+        || value.is_exact_instance_of::<PyList>()
+        || value.is_exact_instance_of::<PyBytes>()
+        || value.is_none()
+    {
+        return false;
+    }
+    // SAFETY: a live type; since 3.10 any type may be asked for a slot that it may not have.
+    unsafe { !ffi::PyType_GetSlot(value.get_type_ptr(), ffi::Py_am_await).is_null() }
+}
