@@ -222,9 +222,7 @@ impl Flight {
     /// Whether generators wait at their `yield` until the handler is done: they belong to their thread.
     #[getter]
     fn is_around(&self) -> bool {
-        self.state
-            .try_lock()
-            .is_ok_and(|state| state.as_ref().is_some_and(|(_, life, _)| life.is_around()))
+        self.state.try_lock().is_ok_and(|state| state.as_ref().is_some_and(|(_, life, _)| life.is_around()))
     }
 
     /// The request, if the handler or an interceptor asked for one.

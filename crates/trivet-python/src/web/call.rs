@@ -258,10 +258,8 @@ pub(crate) fn run<'py>(
 ) -> PyResult<Bound<'py, PyAny>> {
     match step {
         Step::Call { route, args } => {
-            let route = &table.routes[route];
-            let value = args.call(route.handler.bind(py))?;
-            // Whether a plain callable gives a coroutine is only known by now.
-            if route.is_async || raw::is_awaitable(&value) {
+            let value = args.call(table.routes[route].handler.bind(py))?;
+            if raw::is_awaitable(&value) {
                 hooks(py)?.wait.bind(py).call1((&life.app, value))
             } else {
                 Ok(value)
