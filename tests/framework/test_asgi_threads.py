@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import random
 import sqlite3
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from pathlib import Path
@@ -422,6 +424,32 @@ def test_those_who_wait_for_a_thread_are_given_one_in_their_turn(monkeypatch: py
     asyncio.run(main())
     assert most == 2
     assert app.asgi._lanes._threads == 2
+
+
+def test_what_a_request_held_is_free_at_its_end() -> None:
+    app = App()
+    held: list[weakref.ref[Tx]] = []
+
+    @app.intercept("/*")
+    def hold(req: Request) -> None:
+        made = req.environ["test.held"] = Tx()
+        held.append(weakref.ref(made))
+
+    app.get("/sync")(lambda: "x")
+    app.get("/stream")(lambda: stream(str(n) for n in range(3)))
+
+    @app.get("/async")
+    async def awaited() -> str:
+        return "x"
+
+    for path in ("/sync", "/stream", "/async"):
+        gc.disable()
+        try:
+            assert drive.ask_asgi(app, path).status == 200
+            wait_for(lambda: all(ref() is None for ref in held))
+        finally:
+            gc.enable()
+    assert len(held) == 3
 
 
 def test_threads_without_work_end(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -76,6 +76,12 @@ class Exchange:
         """Whatever waits for the end of the answer, whether somebody waits for it or not."""
         await self.lane.run(response.close, undo=bool)
 
+    def end(self) -> None:
+        """Nothing is asked any more; what was given to the lane is still done."""
+        self.lane.leave()
+        # It knows us: what the request held is free now, not when the collector comes.
+        del self.lane
+
     # In the lane
 
     def _begin(self) -> None:

@@ -26,7 +26,7 @@ class Http(Exchange):
             response = await self._ask()
             await self._answer(response, send)
         finally:
-            self.lane.leave()
+            self.end()
 
     async def _ask(self) -> Response:
         await self.open()

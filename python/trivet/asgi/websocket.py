@@ -110,7 +110,7 @@ class Conversation(Exchange):
         try:
             await self._serve()
         finally:
-            self.lane.leave()
+            self.end()
 
     async def _serve(self) -> None:
         socket = self.socket
