@@ -1,6 +1,6 @@
 """The Rust half of the framework (`crates/trivet-python/src/web.rs`)."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from typing import Any, ClassVar, Protocol
 
 from .app import App as TrivetApp
@@ -51,6 +51,9 @@ class Headers:
 
     def items(self) -> list[tuple[str, str]]:
         """All fields in order."""
+
+    def keys(self) -> list[str]:
+        """The names, each once, as they were first written: makes `dict(headers)` work."""
 
     def update(self, fields: _Fields) -> None:
         """Each given field replaces those of its name; several given ones of one name all stay."""
@@ -180,9 +183,11 @@ class Flight:
     @property
     def is_async(self) -> bool: ...
     @property
+    def is_around(self) -> bool: ...
+    @property
     def request(self) -> Request: ...
     def call(self) -> Any: ...
-    def run(self) -> Response: ...
+    def run(self) -> Response | Awaitable[Any]: ...
     def finish(self, value: object) -> Response: ...
     def fail(self, error: BaseException) -> Response: ...
 
@@ -228,6 +233,9 @@ def json_bytes(value: object, encoder: Callable[[Any], Any] | None = None) -> by
 
 def response_headers(fields: _Fields | None, content_type: str | None, is_text: bool, /) -> Headers:
     """The `Headers` of a new `Response`; a text is HTML unless somebody says otherwise."""
+
+def is_hop_by_hop(name: str) -> bool:
+    """Whether a field of an answer is about the connection, which is the server's (PEP 3333)."""
 
 def send_response(
     response: Response, app: TrivetApp | None, is_head: bool, start: Callable[..., Any]

@@ -15,7 +15,21 @@ from ._load import native
 from .cors import CORS
 from .errors import HTTPError
 from .plan import describe
-from .registry import WSGI, Group, Interceptor, Place, Provider, Registrar, Route, StartError, seen, words
+from .registry import (
+    WSGI,
+    Group,
+    Interceptor,
+    Place,
+    Provider,
+    Registrar,
+    Route,
+    StartError,
+    behind,
+    is_async,
+    is_generator,
+    seen,
+    words,
+)
 from .response import HTML, SEVERAL, Response, convert, make, moved, options, sent
 from .session import SECRET_HINT, Session, Sessions
 from .values import Fields, Upload, Values
@@ -139,7 +153,7 @@ class App(_web.App, Registrar):
             raise StartError(f"`{plan.shown(type)}` has a meaning already: provide a type of your own")
 
         def register(function: F) -> F:
-            if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
+            if is_async(function) or inspect.isasyncgenfunction(behind(function)):
                 raise StartError(
                     f"the provider {describe(function)} is `async`\nhint: providers are plain functions"
                 )
@@ -383,7 +397,7 @@ class App(_web.App, Registrar):
         if not is_mount:
             find = self._finder(route._owners, providers)
             socket = route.kind == "websocket"
-            if socket and not inspect.iscoroutinefunction(inspect.unwrap(route.handler)):
+            if socket and not is_async(route.handler) and not is_async(inspect.unwrap(route.handler)):
                 raise StartError(f"the WebSocket handler {describe(route.handler)} is not `async def`")
             told, parameters = plan.arguments(route.handler, route._names, path, find, socket=socket)
             route.parameters = tuple(parameters)
@@ -404,7 +418,7 @@ class App(_web.App, Registrar):
         path = [(name, "str") for name in _web.pattern_captures(one.pattern)]
         find = self._finder(self._owners_of[id(one)], providers)
         told, _ = plan.arguments(one.handler, one._names, path, find, injected_only=True, pattern=True)
-        generator = inspect.isgeneratorfunction(inspect.unwrap(one.handler))
+        generator = is_generator(one.handler)
         methods = None if one.methods is None else list(one.methods)
         return (
             one.pattern,
@@ -423,7 +437,7 @@ class App(_web.App, Registrar):
         for provider in providers:
             find = self._finder(provider.owners, providers)
             told, _ = plan.arguments(provider.function, provider.names, (), find, injected_only=True)
-            generator = inspect.isgeneratorfunction(inspect.unwrap(provider.function))
+            generator = is_generator(provider.function)
             planned.append((provider.function, told, generator))
             needs.append([place for source, place, *_ in told if source == "provided"])
         for start in range(len(providers)):
@@ -723,7 +737,7 @@ def _spool() -> Any:
 
 
 def _wait(app: App, awaitable: Any) -> Any:
-    from .asgi import wait
+    from .coroutines import wait
 
     return wait(app, awaitable)
 

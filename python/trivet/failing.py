@@ -54,7 +54,7 @@ def call_handler(app: App, handler: Callable[..., Any], error: BaseException, re
             given.append(request)
     value = handler(*given)
     if inspect.isawaitable(value):
-        from .asgi import wait
+        from .coroutines import wait
 
         value = wait(app, value)
     return value

@@ -16,12 +16,6 @@ else:
     _web = native("_web")
 
 
-# What the head of an answer of ours may not have (PEP 3333).
-HOP_BY_HOP = frozenset(
-    ("connection", "keep-alive", "proxy-authenticate", "te", "trailer", "transfer-encoding", "upgrade")
-)
-
-
 def answer(request: _web.Request, app: WSGI, below: str) -> Response:
     """What a WSGI app that is mounted answers, as a Response that interceptors can look at."""
     environ = dict(request.environ)
@@ -68,7 +62,7 @@ def _whole(told: list[Any], body: bytes) -> Response:
 
 def _end_to_end(fields: list[tuple[str, str]]) -> list[tuple[str, str]]:
     """Without those about the connection, which is not the mounted app's."""
-    return [field for field in fields if field[0].lower() not in HOP_BY_HOP]
+    return [field for field in fields if not _web.is_hop_by_hop(field[0])]
 
 
 class _Foreign:

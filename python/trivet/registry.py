@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import sys
 import weakref
@@ -68,9 +69,10 @@ class Route:
 
     @property
     def is_async(self) -> bool:
-        """Whether the handler, or what it wraps, is an `async def`: what it gives is awaited if it can be."""
-        handler = self.handler
-        return inspect.iscoroutinefunction(handler) or inspect.iscoroutinefunction(inspect.unwrap(handler))
+        """Whether the handler is an `async def`, which an ASGI server's loop calls. What any handler gives is
+        awaited if it can be.
+        """
+        return is_async(self.handler)
 
     def _is_within(self, place: Place) -> bool:
         """Whether it is a route of the app at this place, or of one mounted there."""
@@ -97,6 +99,25 @@ class Provider:
     function: Callable[..., Any]
     names: Mapping[str, Any] | None
     owners: tuple[App, ...] = ()
+
+
+def behind(function: Any) -> Any:
+    """What runs when a callable is called: of a `functools.partial` its function, of an object `__call__`."""
+    while isinstance(function, functools.partial):
+        function = function.func
+    if inspect.isroutine(function) or inspect.isclass(function):
+        return function
+    return getattr(type(function), "__call__", function)  # noqa: B004 - the function itself is wanted
+
+
+def is_async(function: Any) -> bool:
+    """Whether a call gives a coroutine for sure."""
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(behind(function))
+
+
+def is_generator(function: Any) -> bool:
+    """Whether a call, or one of what it wraps, gives a generator."""
+    return inspect.isgeneratorfunction(behind(inspect.unwrap(function)))
 
 
 def seen(depth: int) -> Mapping[str, Any] | None:
@@ -255,7 +276,7 @@ class Registrar:
         names = seen(2)
 
         def register(function: F) -> F:
-            if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
+            if is_async(function) or inspect.isasyncgenfunction(behind(function)):
                 raise StartError(
                     f"the interceptor {describe(function)} is `async`\n"
                     "hint: interceptors are plain functions; await in the handler"
@@ -331,7 +352,7 @@ class Registrar:
             return
         if not callable(app):
             raise TypeError(f"`{app!r}` is no WSGI app")
-        if inspect.iscoroutinefunction(app) or inspect.iscoroutinefunction(type(app).__call__):
+        if is_async(app):
             raise StartError(
                 f"what is mounted at `{path}` is an ASGI app\nhint: only WSGI apps can be mounted"
             )

@@ -191,7 +191,7 @@ class Stream:
         if isinstance(body, bytes):
             body = (body,)
         elif hasattr(body, "__aiter__"):
-            from .asgi import blocking
+            from .coroutines import blocking
 
             body = blocking(body, app)
         self._iterator = iter(body)
@@ -425,7 +425,7 @@ def _stamp(told: os.stat_result) -> tuple[int, int, int, int]:
     return told.st_dev, told.st_ino, told.st_mtime_ns, told.st_size
 
 
-class _Part:
+class FileBody:
     """Parts of a file, one after the other, perhaps with texts between them."""
 
     def __init__(
@@ -479,7 +479,7 @@ class FileResponse(Response):
         self._size = size
         self._modified = int(modified)
         self._etag = etag
-        self.body = _Part(self._source, [(0, size)])
+        self.body = FileBody(self._source, [(0, size)])
         self.headers["ETag"] = etag
         self.headers["Last-Modified"] = _web.http_date(max(self._modified, 0))
         self.headers["Content-Length"] = str(size)
@@ -491,7 +491,7 @@ class FileResponse(Response):
         return made
 
     def _prepare(self, request: _web.Request) -> Response:
-        if self._is_ready or not isinstance(self.body, _Part):
+        if self._is_ready or not isinstance(self.body, FileBody):
             return self
         opened = self._source.take()
         owned = self._source.path is not None
@@ -503,7 +503,7 @@ class FileResponse(Response):
             if self.status == 200 and self._etag != _etag_of(told):
                 # It was changed since this answer was made.
                 self._tell(told.st_size, told.st_mtime, _etag_of(told))
-        self.body = _Part(self._source, self.body.pieces, opened)
+        self.body = FileBody(self._source, self.body.pieces, opened)
         self._is_ready = True
         self._wrapper = None
         environ = request.environ
@@ -521,7 +521,7 @@ class FileResponse(Response):
             (start, length), size = parts[0], self._size
             self.headers["Content-Range"] = f"bytes {start}-{start + length - 1}/{size}"
             self.headers["Content-Length"] = str(length)
-            self.body = _Part(self._source, list(parts), opened)
+            self.body = FileBody(self._source, list(parts), opened)
         elif status == 206:
             self._several(parts, opened)
         elif status != 200:
@@ -553,7 +553,7 @@ class FileResponse(Response):
         self.headers["Content-Type"] = f"multipart/byteranges; boundary={boundary}"
         size = sum(len(piece) if isinstance(piece, bytes) else piece[1] for piece in pieces)
         self.headers["Content-Length"] = str(size)
-        self.body = _Part(self._source, pieces, opened)
+        self.body = FileBody(self._source, pieces, opened)
 
 
 def _etag_of(told: os.stat_result) -> str:

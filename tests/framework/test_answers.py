@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import copy
 import io
 import json
 import os
+import pickle
 import tempfile
 import threading
 import time
@@ -22,6 +24,7 @@ from framework.caller import Answer, Caller, environ_of
 from trivet import (
     App,
     Event,
+    Headers,
     MemoryStore,
     Request,
     Response,
@@ -767,3 +770,68 @@ def test_lifespan() -> None:
     asyncio.run(main())
     assert sent[0]["type"] == "lifespan.startup.failed"
     assert "not closed" in sent[0]["message"]
+
+
+def test_fields_have_names_in_any_case_and_keep_their_order() -> None:
+    fields = Headers({"X-A": 1, "Link": ["<a>", "<b>"]})
+    fields["x-a"] = "two"
+    fields.add("Vary", "Cookie")
+    fields.vary("Accept", "cookie")
+    assert fields.items() == [("Link", "<a>"), ("Link", "<b>"), ("x-a", "two"), ("Vary", "Cookie, Accept")]
+    assert (fields["LINK"], fields.all("link"), fields.get("none"), len(fields)) == (
+        "<a>",
+        ["<a>", "<b>"],
+        None,
+        4,
+    )
+    assert dict(fields) == {"Link": "<a>", "x-a": "two", "Vary": "Cookie, Accept"}
+    assert list(fields) == fields.keys() == ["Link", "x-a", "Vary"]
+    assert "X-a" in fields
+    assert "Host" not in fields
+    assert 1 not in fields
+    assert fields.setdefault("X-A", "three") == "two"
+    assert fields.setdefault("Age", 3) == "3"
+    assert fields.pop("Link") == "<a>"
+    assert fields.pop("Link", "gone") == "gone"
+    fields.update([("X-A", "four"), ("X-A", "five")])
+    assert fields.all("x-a") == ["four", "five"]
+    same = Headers([(name.lower(), value) for name, value in fields.items()])
+    assert same == fields
+    assert fields.copy() == fields
+    assert fields != Headers()
+    assert fields != "text"
+    assert pickle.loads(pickle.dumps(fields)) == fields
+    assert copy.deepcopy(fields) == fields
+    del fields["vary"]
+    for missing in (lambda: fields["Vary"], lambda: fields.__delitem__("Vary")):
+        with pytest.raises(KeyError, match="Vary"):
+            missing()
+    with pytest.raises(TypeError):
+        hash(fields)
+    with pytest.raises(ValueError, match="belongs to the server"):
+        fields["Connection"] = "close"
+
+
+def test_a_value_that_changes_its_headers_while_it_is_written() -> None:
+    class Eager:
+        def __str__(self) -> str:
+            fields.add("X-B", "b")
+            return "a"
+
+    fields = Headers()
+    fields["X-A"] = Eager()
+    fields.setdefault("X-C", Eager())
+    assert fields.items() == [("X-B", "b"), ("X-A", "a"), ("X-B", "b"), ("X-C", "a")]
+
+
+def test_fields_of_a_response_may_be_put_in_their_place_as_a_dict() -> None:
+    app = App()
+
+    @app.get("/")
+    def handler() -> Response:
+        response = Response("x")
+        response.headers = {"X-A": "1", "Content-Type": "text/plain"}  # type: ignore[assignment]
+        return response
+
+    answer = Caller(app).get("/")
+    assert (answer["X-A"], answer["Content-Type"]) == ("1", "text/plain")

@@ -121,6 +121,33 @@ def test_an_interceptor_that_reads_the_body_leaves_it_to_a_mounted_app() -> None
     )
 
 
+ABOUT_CONNECTION = (
+    "Connection", "Keep-Alive", "Proxy-Authenticate", "Proxy-Authorization", "Proxy-Connection", "TE",
+    "Trailer", "Transfer-Encoding", "upgrade",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ABOUT_CONNECTION)
+def test_what_is_about_the_connection_is_taken_from_a_mounted_app_and_refused_from_ours(name: str) -> None:
+    app = App()
+    app.propagate_errors = True
+
+    def old(environ: dict[str, Any], start: Any) -> list[bytes]:
+        start("200 OK", [("Content-Type", "text/plain"), (name, "x")])
+        return [b"old"]
+
+    app.mount("/old", old)
+
+    @app.get("/own")
+    def own() -> Any:
+        return "own", {name: "x"}
+
+    answer = ask_wsgi(app, "/old/x")
+    assert (answer.text, answer.get(name)) == ("old", None)
+    with pytest.raises(ValueError, match=f"`{name}` belongs to the server"):
+        ask_wsgi(app, "/own")
+
+
 def test_error_handlers_take_the_exception_and_the_request_alone() -> None:
     app = App(secret="0123456789abcdef")
     with pytest.raises(StartError, match="takes `session: Session`"):

@@ -265,7 +265,7 @@ def test_a_wrapper_may_be_async_where_the_handler_is_not_and_the_other_way_round
 
 
 def test_slow_clients_of_files_keep_no_thread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("trivet.asgi.LANES_MAX", 4)
+    monkeypatch.setattr("trivet.asgi.lanes.THREADS_MAX", 4)
     (tmp_path / "large").write_bytes(b"x" * 1_000_000)
     app = App()
     app.get("/file")(lambda: file(tmp_path / "large"))

@@ -35,6 +35,7 @@ pub(crate) fn web(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(hooks::install, module)?)?;
     module.add_function(wrap_pyfunction!(json::json_bytes, module)?)?;
     module.add_function(wrap_pyfunction!(headers::response_headers, module)?)?;
+    module.add_function(wrap_pyfunction!(headers::is_hop_by_hop, module)?)?;
     module.add_function(wrap_pyfunction!(answer::send_response, module)?)?;
     module.add_function(wrap_pyfunction!(answer::response_head, module)?)?;
     module.add_function(wrap_pyfunction!(table::template_parameters, module)?)?;

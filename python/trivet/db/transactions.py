@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import threading
-from contextvars import ContextVar
+from contextvars import ContextVar, copy_context
 from types import TracebackType
 from typing import Any, ClassVar
 
@@ -69,6 +69,17 @@ class Transactions:
                 sql=plan.original,
             )
         return block.held
+
+
+def is_in_one() -> bool:
+    """Whether a `with db.tx():` of any database is open here: it belongs to this thread or task."""
+    here = owner()
+    for block in copy_context().values():
+        while isinstance(block, Block):
+            if not block.ended and not block.asynchronous and block.owner == here:
+                return True
+            block = block.parent
+    return False
 
 
 class Block:

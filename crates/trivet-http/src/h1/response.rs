@@ -181,6 +181,14 @@ pub enum ResponseName {
     Server,
 }
 
+impl ResponseName {
+    /// Whether it is about the connection, which is the server's (PEP 3333).
+    #[inline]
+    pub const fn is_hop_by_hop(self) -> bool {
+        matches!(self, Self::Connection | Self::TransferEncoding | Self::HopByHop)
+    }
+}
+
 /// Classifies a response field name, letters in any case; by length first, so that most cost one jump.
 #[inline]
 pub fn response_name(name: &[u8]) -> ResponseName {
@@ -279,6 +287,8 @@ mod tests {
             ("Age", R::Other),
         ] {
             assert_eq!(response_name(name.as_bytes()), known, "{name}");
+            let about_connection = [R::Connection, R::TransferEncoding, R::HopByHop].contains(&known);
+            assert_eq!(known.is_hop_by_hop(), about_connection, "{name}");
         }
         assert!([100, 103, 199, 204, 304].into_iter().all(is_bodiless));
         assert!(![200, 205, 404].into_iter().any(is_bodiless));

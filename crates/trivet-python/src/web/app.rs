@@ -231,6 +231,12 @@ impl Flight {
             && self.state.try_lock().is_ok_and(|state| matches!(&*state, Some((_, _, Next::Call { .. }))))
     }
 
+    /// Whether generators wait at their `yield` until the handler is done: they belong to their thread.
+    #[getter]
+    fn is_around(&self) -> bool {
+        self.state.try_lock().is_ok_and(|state| state.as_ref().is_some_and(|(_, life, _)| life.is_around()))
+    }
+
     /// The request, if the handler or an interceptor asked for one.
     #[getter]
     fn request<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
@@ -249,7 +255,8 @@ impl Flight {
         function.bind(py).call(args.bind(py), named.as_ref().map(|named| named.bind(py)))
     }
 
-    /// Calls a handler that is not async, if there is one to call, and gives the `Response`.
+    /// Calls a handler that is not `async def`, if there is one to call, and gives the `Response`; what it returned
+    /// where that is to be awaited.
     fn run<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         let (table, life, next) = self.take()?;
         let outcome = match next {
@@ -258,7 +265,14 @@ impl Flight {
             }
             Next::Done(outcome) => outcome.map(|value| value.into_bound(py)),
         };
-        Self::end(py, &table, life, outcome)
+        match outcome {
+            Ok(value) if raw::is_awaitable(&value) => {
+                let nothing = Next::Done(Ok(py.None()));
+                *self.state.try_lock().map_err(|_| landed())? = Some((table, life, nothing));
+                Ok(value)
+            }
+            outcome => Self::end(py, &table, life, outcome),
+        }
     }
 
     /// The `Response` for what the handler gave.

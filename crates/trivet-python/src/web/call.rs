@@ -83,6 +83,11 @@ impl Life {
         }
     }
 
+    /// Whether a generator waits at its `yield` around the handler.
+    pub(crate) fn is_around(&self) -> bool {
+        !self.around.is_empty() || !self.lenders.is_empty()
+    }
+
     /// The request; from now on there is one.
     pub(crate) fn request<'py>(&mut self, py: Python<'py>, table: &Table) -> PyResult<Bound<'py, Request>> {
         if let Some(request) = &self.request {
@@ -261,9 +266,12 @@ pub(crate) fn run<'py>(
 ) -> PyResult<Bound<'py, PyAny>> {
     match step {
         Step::Call { route, args } => {
-            let route = &table.routes[route];
-            let value = args.call(route.handler.bind(py))?;
-            if route.is_async { hooks(py)?.wait.bind(py).call1((&life.app, value)) } else { Ok(value) }
+            let value = args.call(table.routes[route].handler.bind(py))?;
+            if raw::is_awaitable(&value) {
+                hooks(py)?.wait.bind(py).call1((&life.app, value))
+            } else {
+                Ok(value)
+            }
         }
         Step::Value(value) => Ok(value),
     }

@@ -4,7 +4,7 @@ use pyo3::exceptions::{PyKeyError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyIterator, PyList, PyMapping, PyString, PyTuple};
 use trivet_http::field;
-use trivet_http::h1::response::{valid_name, valid_value};
+use trivet_http::h1::response::{ResponseName, response_name, valid_name, valid_value};
 
 use super::hooks::hooks;
 use super::raw;
@@ -348,6 +348,11 @@ impl Headers {
         PyList::new(py, self.fields.iter().map(|field| field.pair.bind(py)))
     }
 
+    /// The names, each once, as they were first written: makes `dict(headers)` work.
+    fn keys<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
+        self.__iter__(py)?.collect::<PyResult<Vec<_>>>().and_then(|names| PyList::new(py, names))
+    }
+
     /// Each given field replaces those of its name; several given ones of one name all stay.
     fn update(slf: &Bound<'_, Self>, fields: &Bound<'_, PyAny>) -> PyResult<()> {
         let given = Self::read(fields)?;
@@ -432,25 +437,18 @@ fn check(name: &Bound<'_, PyAny>, value: &Bound<'_, PyAny>) -> PyResult<Known> {
     if bytes.eq_ignore_ascii_case(b"content-type") {
         return Ok(Known::Type);
     }
-    if bytes.eq_ignore_ascii_case(b"content-length") {
-        return Ok(Known::Length);
-    }
-    // PEP 3333: the connection belongs to the server.
-    const HOP_BY_HOP: [&[u8]; 8] = [
-        b"connection",
-        b"keep-alive",
-        b"proxy-authenticate",
-        b"proxy-authorization",
-        b"te",
-        b"trailer",
-        b"transfer-encoding",
-        b"upgrade",
-    ];
-    if HOP_BY_HOP.iter().any(|hop| bytes.eq_ignore_ascii_case(hop)) {
-        return Err(PyValueError::new_err(format!(
+    match response_name(bytes) {
+        ResponseName::ContentLength => Ok(Known::Length),
+        special if special.is_hop_by_hop() => Err(PyValueError::new_err(format!(
             "the header field `{}` belongs to the server (PEP 3333)",
             String::from_utf8_lossy(bytes)
-        )));
+        ))),
+        _ => Ok(Known::Other),
     }
-    Ok(Known::Other)
+}
+
+/// Whether a field of an answer is about the connection, which is the server's (PEP 3333).
+#[pyfunction]
+pub(crate) fn is_hop_by_hop(name: &Bound<'_, PyAny>) -> bool {
+    bytes_of(name, &mut Vec::new()).is_ok_and(|name| response_name(name).is_hop_by_hop())
 }

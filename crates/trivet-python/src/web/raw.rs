@@ -215,3 +215,18 @@ impl<T> std::fmt::Debug for Slot<T> {
         f.debug_struct("Slot").finish_non_exhaustive()
     }
 }
+
+/// Whether `await` takes the value: a coroutine, a future. What handlers mostly give is told apart by its type alone.
+#[inline]
+pub(crate) fn is_awaitable(value: &Bound<'_, PyAny>) -> bool {
+    if value.is_exact_instance_of::<PyString>()
+        || value.is_exact_instance_of::<PyDict>()
+        || value.is_exact_instance_of::<PyList>()
+        || value.is_exact_instance_of::<PyBytes>()
+        || value.is_none()
+    {
+        return false;
+    }
+    // SAFETY: a live type; since 3.10 any type may be asked for a slot that it may not have.
+    unsafe { !ffi::PyType_GetSlot(value.get_type_ptr(), ffi::Py_am_await).is_null() }
+}

@@ -1,0 +1,134 @@
+"""What a WSGI server would have made of an ASGI request (PEP 3333): the environ, and the body to read."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import threading
+from collections.abc import Awaitable, Callable, Iterator, MutableMapping
+from typing import Any
+from urllib.parse import unquote_to_bytes
+
+Message = MutableMapping[str, Any]
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+
+#: What a body may have in memory that an async handler asks for later.
+PREFETCH_BYTES_MAX = 16 * 1024 * 1024
+
+
+def environ_of(scope: Scope, body: Input) -> dict[str, Any]:
+    """What a WSGI server would have made of the scope (PEP 3333)."""
+    raw = scope.get("raw_path")
+    told = scope["path"]
+    path = told.encode("utf-8", "surrogateescape")
+    # A middleware may have checked or rewritten `path`, so `raw_path` never leads elsewhere: it only gives
+    # back the bytes that are no UTF-8, which `path` cannot say.
+    if raw and "\ufffd" in told and (sent := unquote_to_bytes(raw)).decode("utf-8", "replace") == told:
+        path = sent
+    root = (scope.get("root_path") or "").rstrip("/").encode()
+    if root and (path == root or path.startswith(root + b"/")):
+        path = path[len(root) :]
+    environ: dict[str, Any] = {
+        "REQUEST_METHOD": "WEBSOCKET" if scope["type"] == "websocket" else scope["method"],
+        "SCRIPT_NAME": root.decode("latin-1"),
+        "PATH_INFO": path.decode("latin-1"),
+        "QUERY_STRING": (scope.get("query_string") or b"").decode("latin-1"),
+        "SERVER_PROTOCOL": f"HTTP/{scope.get('http_version', '1.1')}",
+        "SERVER_NAME": "localhost",
+        "SERVER_PORT": "80",
+        "wsgi.version": (1, 0),
+        "wsgi.url_scheme": {"ws": "http", "wss": "https"}.get(
+            scope.get("scheme", "http"), scope.get("scheme", "http")
+        ),
+        "wsgi.input": body,
+        "wsgi.input_terminated": True,
+        "wsgi.errors": sys.stderr,
+        "wsgi.multithread": True,
+        "wsgi.multiprocess": True,
+        "wsgi.run_once": False,
+        "asgi.scope": scope,
+    }
+    if raw:
+        environ["RAW_URI"] = raw.decode("latin-1")
+    if scope.get("server"):
+        environ["SERVER_NAME"], environ["SERVER_PORT"] = (
+            str(scope["server"][0]),
+            str(scope["server"][1] or ""),
+        )
+    if scope.get("client"):
+        environ["REMOTE_ADDR"], environ["REMOTE_PORT"] = str(scope["client"][0]), str(scope["client"][1])
+    for name, value in scope["headers"]:
+        if b"_" in name:
+            # `X_Real_Ip` would become the same key as `X-Real-Ip`.
+            continue
+        key = name.decode("latin-1").upper().replace("-", "_")
+        if key not in ("CONTENT_TYPE", "CONTENT_LENGTH"):
+            key = f"HTTP_{key}"
+        text = value.decode("latin-1")
+        if key in environ:
+            text = environ[key] + ("; " if key == "HTTP_COOKIE" else ", ") + text
+        environ[key] = text
+    return environ
+
+
+class Input:
+    """`wsgi.input` over `receive`: threads wait for the loop; on the loop everything must be there."""
+
+    def __init__(self, receive: Receive, loop: asyncio.AbstractEventLoop, ended: bool = False) -> None:
+        self._receive = receive
+        self._loop = loop
+        self._thread = threading.get_ident()
+        self._buffer = bytearray()
+        self._ended = ended
+        self._gone = False
+
+    async def _more(self) -> None:
+        message = await self._receive()
+        if message["type"] == "http.request":
+            self._buffer += message.get("body", b"")
+            self._ended = not message.get("more_body", False)
+        else:
+            self._ended = self._gone = True
+
+    async def prefetch(self, bytes_max: int) -> None:
+        """Takes what is coming, so that an async handler can read it on the loop; what is too much stays."""
+        while not self._ended and len(self._buffer) <= min(bytes_max, PREFETCH_BYTES_MAX):
+            await self._more()
+
+    async def disconnected(self) -> None:
+        """Returns when the client has gone."""
+        while not self._gone:
+            await self._more()
+            self._buffer.clear()
+
+    def read(self, size: int = -1) -> bytes:
+        # As of a file: less than `size` only at the end, whatever pieces the server got it in.
+        while not self._ended and (size < 0 or len(self._buffer) < size):
+            if threading.get_ident() == self._thread:
+                raise RuntimeError(
+                    f"the body is larger than {PREFETCH_BYTES_MAX} bytes and would block the loop\n"
+                    "hint: a handler that is not `async` can read it"
+                )
+            asyncio.run_coroutine_threadsafe(self._more(), self._loop).result()
+        if self._gone:
+            raise OSError("the client has gone")
+        taken = bytes(self._buffer) if size < 0 else bytes(self._buffer[:size])
+        del self._buffer[: len(taken)]
+        return taken
+
+    def readline(self, size: int = -1) -> bytes:
+        line = bytearray()
+        while size < 0 or len(line) < size:
+            byte = self.read(1)
+            line += byte
+            if byte in (b"", b"\n"):
+                break
+        return bytes(line)
+
+    def readlines(self, hint: int = -1) -> list[bytes]:
+        return list(self)
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(self.readline, b"")
