@@ -115,19 +115,19 @@ fn reading<T>(
     read: impl FnOnce(&mut Reader) -> PyResult<T>,
 ) -> PyResult<T> {
     unbroken(py, request)?;
-    let done = match request.stream.get() {
+    let done = match request.peek(|rare| &rare.stream) {
         None => Reader::new(py, request).and_then(|mut reader| read(&mut reader)),
         Some(stream) => read(&mut *stream.get().0.try_lock().map_err(|_| busy())?),
     };
     if let Err(error) = &done {
-        let _ = request.broken.set(error.value(py).clone().into_any().unbind());
+        let _ = request.rare().broken.set(error.value(py).clone().into_any().unbind());
     }
     done
 }
 
 /// Raises again what reading the body ended with.
 fn unbroken(py: Python<'_>, request: &Request) -> PyResult<()> {
-    match request.broken.get() {
+    match request.peek(|rare| &rare.broken) {
         None => Ok(()),
         Some(error) => Err(PyErr::from_value(error.bind(py).clone())),
     }
@@ -160,7 +160,7 @@ pub(crate) fn declared(py: Python<'_>, request: &Request) -> PyResult<Option<u64
 pub(crate) fn whole<'py>(request: &Bound<'py, Request>) -> PyResult<Bound<'py, PyBytes>> {
     let py = request.py();
     let this = request.get();
-    if let Some(body) = this.body.get() {
+    if let Some(body) = this.peek(|rare| &rare.body) {
         return Ok(body.bind(py).clone());
     }
     if this.form_data().streamed {
@@ -177,7 +177,7 @@ pub(crate) fn whole<'py>(request: &Bound<'py, Request>) -> PyResult<Bound<'py, P
         }
         Ok(raw::bytes(py, &all))
     })?;
-    let _ = this.body.set(body.clone().unbind());
+    let _ = this.rare().body.set(body.clone().unbind());
     Ok(body)
 }
 
@@ -214,7 +214,7 @@ pub(crate) fn json<'py>(request: &Bound<'py, Request>) -> PyResult<Bound<'py, Py
 pub(crate) fn parse_form(request: &Bound<'_, Request>) -> PyResult<()> {
     let py = request.py();
     let this = request.get();
-    if this.form.get().is_some() {
+    if this.peek(|rare| &rare.form).is_some() {
         return Ok(());
     }
     let hooks = hooks(py)?;
@@ -229,7 +229,7 @@ pub(crate) fn parse_form(request: &Bound<'_, Request>) -> PyResult<()> {
     } else {
         Form::default()
     };
-    let _ = this.form.set(form);
+    let _ = this.rare().form.set(form);
     Ok(())
 }
 
@@ -289,7 +289,7 @@ fn parts(request: &Bound<'_, Request>, hooks: &'static Hooks, content_type: &[u8
     let boundary = multipart::boundary(content_type).map_err(refuse)?;
     let mut parser = Multipart::new(boundary, limits).map_err(refuse)?;
     // Whoever has taken the bytes already has them: else they come as they come.
-    let kept = this.body.get().map(|body| body.bind(py).clone());
+    let kept = this.peek(|rare| &rare.body).map(|body| body.bind(py).clone());
     let mut form = Form { streamed: kept.is_none(), ..Form::default() };
     let mut part: Option<Part> = None;
     let mut failed: PyResult<()> = Ok(());
@@ -309,7 +309,7 @@ fn parts(request: &Bound<'_, Request>, hooks: &'static Hooks, content_type: &[u8
     };
     let whole = failed.and(fed).and_then(|()| parser.finish().map_err(refuse));
     if let (Err(error), true) = (&whole, form.streamed) {
-        let _ = this.broken.set(error.value(py).clone().into_any().unbind());
+        let _ = this.rare().broken.set(error.value(py).clone().into_any().unbind());
     }
     if let Some(spool) = part.and_then(|part| part.spool) {
         // Of a part that never came to its end.
@@ -433,16 +433,16 @@ impl BodyStream {
 /// The one stream of a request. Whoever has read the body or the form before gets what is left of it: the bytes that
 /// are kept, or nothing.
 pub(crate) fn stream<'py>(py: Python<'py>, request: &Request) -> PyResult<Bound<'py, BodyStream>> {
-    if let Some(stream) = request.stream.get() {
+    if let Some(stream) = request.peek(|rare| &rare.stream) {
         return Ok(stream.bind(py).clone());
     }
     unbroken(py, request)?;
-    let reader = match request.body.get() {
+    let reader = match request.peek(|rare| &rare.body) {
         Some(body) => Reader::of(body.bind(py))?,
         None if request.form_data().streamed => Reader::ended(),
         None => Reader::new(py, request)?,
     };
     let made = Bound::new(py, BodyStream(Mutex::new(reader)))?;
-    let _ = request.stream.set(made.unbind());
-    Ok(request.stream.get().expect("set just now").bind(py).clone())
+    let _ = request.rare().stream.set(made.unbind());
+    Ok(request.peek(|rare| &rare.stream).expect("set just now").bind(py).clone())
 }

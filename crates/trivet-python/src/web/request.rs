@@ -34,20 +34,26 @@ pub(crate) struct Request {
     names: Option<Py<PyTuple>>,
     values: Vec<Py<PyAny>>,
     pub(crate) limits: Limits,
+    query: Kept,
+    cookies: Kept,
+    pub(crate) session: Kept,
+    rare: OnceLock<Box<Rare>>,
+}
+
+/// What few requests need, so that all others are small.
+#[derive(Debug, Default)]
+pub(crate) struct Rare {
     pub(crate) form: OnceLock<Form>,
     pub(crate) body: OnceLock<Py<PyBytes>>,
     pub(crate) stream: OnceLock<Py<BodyStream>>,
     /// What reading the body ended with: nobody asks the server for the rest.
     pub(crate) broken: Kept,
-    query: Kept,
     form_values: Kept,
     file_values: Kept,
-    cookies: Kept,
     fields: Kept,
     ctx: Kept,
-    pub(crate) session: Kept,
-    pub(crate) reply_fields: Kept,
-    pub(crate) after: OnceLock<Py<PyList>>,
+    reply_fields: Kept,
+    after: OnceLock<Py<PyList>>,
 }
 
 impl Request {
@@ -59,19 +65,10 @@ impl Request {
             names: None,
             values: Vec::new(),
             limits,
-            form: OnceLock::new(),
-            body: OnceLock::new(),
-            stream: OnceLock::new(),
-            broken: OnceLock::new(),
             query: OnceLock::new(),
-            form_values: OnceLock::new(),
-            file_values: OnceLock::new(),
             cookies: OnceLock::new(),
-            fields: OnceLock::new(),
-            ctx: OnceLock::new(),
             session: OnceLock::new(),
-            reply_fields: OnceLock::new(),
-            after: OnceLock::new(),
+            rare: OnceLock::new(),
         }
     }
 
@@ -89,20 +86,34 @@ impl Request {
         self
     }
 
+    pub(crate) fn rare(&self) -> &Rare {
+        self.rare.get_or_init(Box::default)
+    }
+
+    /// One of them, if it is there.
+    pub(crate) fn peek<'a, T: 'a>(
+        &'a self,
+        which: impl FnOnce(&'a Rare) -> &'a OnceLock<T>,
+    ) -> Option<&'a T> {
+        self.rare.get().and_then(|rare| which(rare).get())
+    }
+
     /// The form; nothing before `parse_form`.
     pub(crate) fn form_data(&self) -> &Form {
         static NOTHING: OnceLock<Form> = OnceLock::new();
-        self.form.get().unwrap_or_else(|| NOTHING.get_or_init(Form::default))
+        self.peek(|rare| &rare.form).unwrap_or_else(|| NOTHING.get_or_init(Form::default))
     }
 
     /// Whether the answer has to wait for `decorate`.
     pub(crate) fn is_touched(&self) -> bool {
-        self.session.get().is_some() || self.reply_fields.get().is_some() || self.after.get().is_some()
+        self.session.get().is_some()
+            || self.peek(|rare| &rare.reply_fields).is_some()
+            || self.peek(|rare| &rare.after).is_some()
     }
 
     /// Whether files of the form lie in temporary files.
     pub(crate) fn has_spools(&self) -> bool {
-        self.form.get().is_some_and(|form| form.spooled)
+        self.peek(|rare| &rare.form).is_some_and(|form| form.spooled)
     }
 
     pub(crate) fn close_files(&self, py: Python<'_>) -> PyResult<()> {
@@ -164,27 +175,23 @@ impl Request {
         visit.call(&self.app)?;
         visit.call(&self.route)?;
         visit.call(&self.names)?;
-        visit.call(self.stream.get())?;
-        for (_, upload) in &self.form_data().files {
-            visit.call(upload)?;
-        }
         for value in &self.values {
             visit.call(value)?;
         }
-        for kept in [
-            &self.query,
-            &self.form_values,
-            &self.file_values,
-            &self.cookies,
-            &self.fields,
-            &self.ctx,
-            &self.session,
-            &self.reply_fields,
-            &self.broken,
-        ] {
+        for kept in [&self.query, &self.cookies, &self.session] {
             visit.call(kept.get())?;
         }
-        visit.call(self.after.get())
+        let Some(rare) = self.rare.get() else { return Ok(()) };
+        visit.call(rare.stream.get())?;
+        for (_, upload) in &self.form_data().files {
+            visit.call(upload)?;
+        }
+        let kept =
+            [&rare.form_values, &rare.file_values, &rare.fields, &rare.ctx, &rare.reply_fields, &rare.broken];
+        for kept in kept {
+            visit.call(kept.get())?;
+        }
+        visit.call(rare.after.get())
     }
 
     fn __repr__(&self, py: Python<'_>) -> PyResult<String> {
@@ -226,13 +233,13 @@ impl Request {
     /// The body, if somebody has taken it; an error where it went into a form or a stream.
     #[getter]
     fn _kept_body(&self, py: Python<'_>) -> PyResult<Option<Py<PyBytes>>> {
-        if self.form_data().streamed || self.stream.get().is_some() {
+        if self.form_data().streamed || self.peek(|rare| &rare.stream).is_some() {
             return Err(PyRuntimeError::new_err(
                 "the body was read before it came to the mounted app\n\
                  hint: in an interceptor above a mounted app, take `req.body`: those bytes are kept",
             ));
         }
-        Ok(self.body.get().map(|body| body.clone_ref(py)))
+        Ok(self.peek(|rare| &rare.body).map(|body| body.clone_ref(py)))
     }
 
     /// `GET`, say: as the client sent it.
@@ -338,7 +345,7 @@ impl Request {
         let py = slf.py();
         body::parse_form(slf)?;
         let this = slf.get();
-        keep(py, &this.form_values, || {
+        keep(py, &this.rare().form_values, || {
             let pairs: Vec<_> = this.form_data().fields.iter().map(|(k, v)| (&**k, &**v)).collect();
             hooks(py)?.values.bind(py).call1((pairs,))
         })
@@ -350,7 +357,7 @@ impl Request {
         let py = slf.py();
         body::parse_form(slf)?;
         let this = slf.get();
-        keep(py, &this.file_values, || {
+        keep(py, &this.rare().file_values, || {
             let pairs: Vec<_> = this.form_data().files.iter().map(|(k, v)| (&**k, v.bind(py))).collect();
             hooks(py)?.values.bind(py).call1((pairs,))
         })
@@ -377,7 +384,7 @@ impl Request {
     /// The fields of the request's head: a mapping that knows no case.
     #[getter]
     fn headers<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        keep(py, &self.fields, || hooks(py)?.fields.bind(py).call1((&self.environ,)))
+        keep(py, &self.rare().fields, || hooks(py)?.fields.bind(py).call1((&self.environ,)))
     }
 
     /// The whole body.
@@ -406,13 +413,13 @@ impl Request {
     /// A place for whatever the app wants to keep with the request.
     #[getter]
     fn ctx<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        keep(py, &self.ctx, || py.import("types")?.getattr("SimpleNamespace")?.call0())
+        keep(py, &self.rare().ctx, || py.import("types")?.getattr("SimpleNamespace")?.call0())
     }
 
     /// Fields that whatever answers will carry.
     #[getter]
     fn reply_headers<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        keep(py, &self.reply_fields, || Ok(Bound::new(py, Headers::new(py, None)?)?.into_any()))
+        keep(py, &self.rare().reply_fields, || Ok(Bound::new(py, Headers::new(py, None)?)?.into_any()))
     }
 
     /// The path of the route of that name for this client: with what the app is served below (`SCRIPT_NAME`) and where
@@ -431,10 +438,10 @@ impl Request {
 
     /// Has `function()` called once the answer has gone.
     fn after<'py>(&self, py: Python<'py>, function: Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
-        if self.after.get().is_none() {
-            let _ = self.after.set(PyList::empty(py).unbind());
+        if self.peek(|rare| &rare.after).is_none() {
+            let _ = self.rare().after.set(PyList::empty(py).unbind());
         }
-        self.after.get().expect("set just now").bind(py).append(&function)?;
+        self.peek(|rare| &rare.after).expect("set just now").bind(py).append(&function)?;
         Ok(function)
     }
 
@@ -446,7 +453,7 @@ impl Request {
     /// What `after` was given, the list itself or None.
     #[getter]
     fn _after(&self, py: Python<'_>) -> Option<Py<PyList>> {
-        self.after.get().map(|list| list.clone_ref(py))
+        self.peek(|rare| &rare.after).map(|list| list.clone_ref(py))
     }
 
     /// The session if anybody looked at it.
@@ -458,7 +465,7 @@ impl Request {
     /// `reply_headers` if anybody looked at them.
     #[getter]
     fn _reply_headers(&self, py: Python<'_>) -> Option<Py<PyAny>> {
-        self.reply_fields.get().map(|fields| fields.clone_ref(py))
+        self.peek(|rare| &rare.reply_fields).map(|fields| fields.clone_ref(py))
     }
 }
 
