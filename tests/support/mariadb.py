@@ -94,13 +94,16 @@ class MariaDB:
             return len(connection.recv(5)) == 5
         return False
 
-    def sql(self, text: str) -> None:
-        """As root, by MariaDB's own client."""
-        subprocess.run(
-            ["mariadb", "--no-defaults", f"--socket={self.socket}", "-uroot", "-e", text],
+    def sql(self, text: str) -> str:
+        """As root, by MariaDB's own client. Gives the rows, a line each."""
+        return subprocess.run(
+            ["mariadb", "--no-defaults", f"--socket={self.socket}", "-uroot", "-N",
+             "--default-character-set=utf8mb4", "-e", text],
             check=True,
             capture_output=True,
-        )  # fmt: skip
+            text=True,
+            encoding="utf-8",
+        ).stdout  # fmt: skip
 
     def kill(self) -> None:
         assert self.process is not None
