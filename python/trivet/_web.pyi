@@ -1,7 +1,9 @@
 """The Rust half of the framework (`crates/trivet-python/src/web.rs`)."""
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Protocol
+from typing import Any, Protocol, final
+
+from typing_extensions import Self, disjoint_base
 
 from .app import App as TrivetApp
 from .response import Headers, Response
@@ -13,12 +15,13 @@ class _Body(Protocol):
     def __iter__(self) -> _Body: ...
     def __next__(self) -> bytes: ...
 
+@final
 class Request:
     """A request. Texts are UTF-8, decoded once; what is not raises `BadRequest`. It can be made of any
     WSGI environ.
     """
 
-    def __init__(self, environ: dict[str, Any]) -> None: ...
+    def __new__(cls, environ: dict[str, Any]) -> Self: ...
     @property
     def environ(self) -> dict[str, Any]:
         """The WSGI environ (PEP 3333)."""
@@ -106,8 +109,9 @@ class Request:
     @property
     def _reply_headers(self) -> Headers | None: ...
 
+@disjoint_base
 class App:
-    def __init__(self, *args: Any, **named: Any) -> None: ...
+    def __new__(cls, *_args: Any, **_named: Any) -> Self: ...
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         """WSGI (PEP 3333)."""
     def _serve(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]: ...
@@ -119,6 +123,7 @@ class App:
     ) -> None: ...
     def _open(self, environ: dict[str, Any]) -> Flight: ...
 
+@final
 class Flight:
     """A request between its two halves."""
 
@@ -131,15 +136,17 @@ class Flight:
     def finish(self, value: object) -> Response: ...
     def fail(self, error: BaseException) -> Response: ...
 
+@final
 class BodyStream:
-    def read(self, size: int = -1) -> bytes: ...
+    def read(self, size: int = ...) -> bytes: ...
     def __iter__(self) -> BodyStream: ...
     def __next__(self) -> bytes: ...
 
+@final
 class Router:
     """Routes and what stands behind them, whatever that is: for frameworks of one's own."""
 
-    def __init__(self) -> None: ...
+    def __new__(cls) -> Self: ...
     def add(self, template: str, value: object, methods: list[str] | None = None) -> None:
         """Adds what `find` will give for paths of the template and these methods (GET if none are named)."""
     def find(self, environ: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
@@ -148,12 +155,13 @@ class Router:
         Raises `NotFound` or, with the methods that there are, `MethodNotAllowed`.
         """
 
+@final
 class Signer:
     """Signs texts and payloads in itsdangerous' wire format. The first key signs, all are believed."""
 
-    def __init__(
-        self, keys: list[bytes], salt: str, digest: str = "sha256", derivation: str = "hmac"
-    ) -> None: ...
+    def __new__(
+        cls, keys: list[bytes], salt: str, digest: str = "sha256", derivation: str = "hmac"
+    ) -> Self: ...
     def sign(self, value: str) -> str:
         """`value.signature`."""
     def unsign(self, signed: str) -> str:
