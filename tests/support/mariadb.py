@@ -35,12 +35,15 @@ class MariaDB:
     def install(self) -> None:
         if os.getuid() == 0:
             shutil.chown(self.folder, ACCOUNT)
-        subprocess.run(
+        done = subprocess.run(
             ["mariadb-install-db", "--no-defaults", f"--datadir={self.data}",
              "--auth-root-authentication-method=normal", "--skip-test-db", *self.as_account],
-            check=True,
-            capture_output=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
         )  # fmt: skip
+        if done.returncode != 0:
+            raise RuntimeError(f"mariadb-install-db ended with {done.returncode}:\n{done.stdout[-4000:]}")
         self.make_certificates()
 
     def make_certificates(self) -> None:
