@@ -6,7 +6,7 @@ import json
 import statistics
 from dataclasses import dataclass, field
 
-SCENARIOS = ["hello", "hello12", "hello1", "flask", "body", "churn", "mixed", "slow", "idle", "static", "tls", "h2", "framework", "inproc"]
+SCENARIOS = ["hello", "hello12", "hello1", "flask", "body", "churn", "mixed", "slow", "idle", "static", "tls", "h2", "framework", "techempower", "inproc"]
 MORE_SLOTS = ("granian",)              # in `mixed` for the record: they may serve more than four requests at a time
 
 
@@ -230,6 +230,12 @@ def framework(r, me):
             for peer, limit in (("falcon (bjoern)", 0.5), ("bottle (bjoern)", 0.35), ("robyn", 0.2))]
 
 
+def techempower(r, me):
+    """On MariaDB, the CPU of the database's own processes left out."""
+    return [versus(r, "TechEmpower", group, "cpu_us", me, peer, limit) for group in ("/db", "/updates")
+            for peer, limit in (("flask, sqlalchemy, pymysql (gunicorn)", 0.3), ("falcon, pymysql (bjoern)", 0.6))]
+
+
 def inproc(r, me):
     """In process, against Falcon, which is the fastest of the peers at most of it."""
     def best(row, module, kind):
@@ -246,4 +252,4 @@ def inproc(r, me):
     return out
 
 
-FINDERS = {f.__name__: f for f in (hello, hello12, hello1, flask, body, churn, mixed, slow, idle, static, tls, h2, framework, inproc)}
+FINDERS = {f.__name__: f for f in (hello, hello12, hello1, flask, body, churn, mixed, slow, idle, static, tls, h2, framework, techempower, inproc)}

@@ -12,6 +12,7 @@ apti wrk nghttp2-client apache2-utils openssl
 apti nginx-light haproxy caddy
 apti apache2 libapache2-mod-wsgi-py3
 apti libev-dev libpcre2-dev gcc libc6-dev make pkg-config
+apti mariadb-server                   # for techempower; the run starts its own, with its own data
 apti libssl-dev                       # for handshakes.c, the load generator for TLS handshakes
 [ -x "$VENV/bin/python" ] || python3 -m venv "$VENV"
 : > "$VENV/failed.txt"
@@ -19,6 +20,7 @@ pipi() { nice -n 10 "$VENV/bin/pip" install -q "$@" || echo "$*" >> "$VENV/faile
 pipi -U pip wheel 'setuptools<80'     # fastwsgi still imports pkg_resources
 # frameworks
 pipi flask; pipi bottle; pipi falcon; pipi django; pipi starlette; pipi fastapi python-multipart; pipi robyn
+pipi sqlalchemy pymysql               # for the scenario techempower
 # servers
 pipi gunicorn; pipi granian; pipi waitress; pipi cheroot; pipi uvicorn uvloop httptools; pipi hypercorn
 pipi fastwsgi; pipi bjoern; pipi uwsgi; pipi pyvoy

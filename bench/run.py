@@ -27,6 +27,7 @@ import time
 from pathlib import Path
 
 import claims
+import database
 import loads
 import proc
 import scenarios
@@ -58,8 +59,9 @@ class Running:
             self.aux.append(self.spawn(S.BACKEND.start(back)[0], {}, back.dir))
             self.ctx.backend = back.port
             self.probe(back, "/")
+        env = case.server.env | ({"TRIVET_DB": database.url()} if case.database else {})
         for argv in case.server.start(self.ctx):
-            self.procs.append(self.spawn(argv, case.server.env, self.dir, case.server.raises_files))
+            self.procs.append(self.spawn(argv, env, self.dir, case.server.raises_files))
             self.ctx.roots.append(self.procs[-1].pid)
         self.probe(self.ctx, case.probe)
 
@@ -190,14 +192,23 @@ def smoke(names):
             "": [("GET", "/json", b"", "", lambda b: json.loads(b) == {"message": "Hello, World!"}),
                  ("GET", "/item/42?q=abc", b"", "", lambda b: json.loads(b) == {"id": 42, "q": "abc"}),
                  ("POST", "/form", b"name=Ada&age=36", form, lambda b: json.loads(b) == {"name": "Ada", "age": "36"})]}
+    world = lambda w: w.keys() == {"id", "randomNumber"} and all(1 <= n <= database.WORLDS for n in w.values())
+    worlds = lambda b: len(json.loads(b)) == 20 and all(map(world, json.loads(b)))
+    table = [("GET", "/json", b"", "", lambda b: json.loads(b) == {"message": "Hello, World!"}),
+             ("GET", "/plaintext", b"", "", lambda b: b == b"Hello, World!"),
+             ("GET", "/db", b"", "", lambda b: world(json.loads(b))),
+             ("GET", "/queries?queries=20", b"", "", worlds),
+             ("GET", "/updates?queries=20", b"", "", worlds),
+             ("GET", "/fortunes", b"", "", lambda b: b.count(b"<tr><td>") == 13 and b"<script>" not in b
+              and b"<td>0</td><td>Additional fortune" in b and "フレームワーク".encode() in b)]
     seen, bad = set(), 0
     for name in names or scenarios.ALL:
         for c in scenarios.ALL[name]()[1]:
             key = (c.server.name, c.app, c.tls, c.label, c.probe.endswith(".bin"), c.h2, c.trial and c.group)
-            if key in seen or c.server.missing():
+            if key in seen or c.server.missing() or c.database and database.missing():
                 continue
             seen.add(key)
-            todo = asks.get(c.app.split(":")[0], asks[""])
+            todo = table if c.database else asks.get(c.app.split(":")[0], asks[""])
             if c.probe.endswith(".bin"):
                 todo = [("GET", f"/s/{f}.bin", b"", "", lambda b, f=f: b == (S.FILES / f"www/s/{f}.bin").read_bytes())
                         for f in ("1k", "16k", "1m")]
@@ -238,7 +249,7 @@ def smoke(names):
 # ------------------------------------------------------------------ running and reporting
 def run(name, rounds, secs, only, group, lock, keep):
     ref, cases = scenarios.ALL[name]()
-    skipped = {c.server.name: c.server.missing() for c in cases if c.server.missing()}
+    skipped = {c.server.name: why for c in cases if (why := c.server.missing() or c.database and database.missing())}
     for server, why in skipped.items():
         print(f"skip {server}: {why}")
     cases = [c for c in cases if c.server.name not in skipped and (not only or c.label in only) and group in c.group]

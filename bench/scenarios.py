@@ -22,6 +22,7 @@ class Case:
     warm: bool = True
     label: str = ""
     backend: bool = False
+    database: bool = False     # the app finds its MariaDB server in TRIVET_DB
     secs: float = 0            # 0: the run's default
     before: Callable = None    # before(ctx, secs) -> dict: a load before the measured one, kept in ctx.before
     around: bool = False       # `before` runs again afterwards; `kept` is throughput relative to the mean of the two
@@ -124,6 +125,17 @@ def framework():
                    label=f"{fw} ({s.name})")
               for s in pick("uvicorn", "granian-asgi") for fw in ("starlette", "fastapi")]
     return "flask", cases
+
+
+def techempower():
+    """TechEmpower's six shapes; twenty rows where they ask for several. One worker, 16 connections: the database has
+    the other core, and a slow peer answers before wrk gives up."""
+    paths = ("/json", "/plaintext", "/db", "/queries?queries=20", "/fortunes", "/updates?queries=20")
+    peers = (("trivet", "trivet", "trivet"), ("gunicorn-gthread", "flask", "flask, sqlalchemy, pymysql (gunicorn)"),
+             ("bjoern", "falcon", "falcon, pymysql (bjoern)"))
+    return "falcon, pymysql (bjoern)", [
+        Case(path.partition("?")[0], *pick(server), get(path, 16), f"{fw}_database:app", 1, "/db", label=label, database=True)
+        for path in paths for server, fw, label in peers]
 
 
 def asgi():
@@ -244,4 +256,4 @@ def body():
 
 
 ALL = {f.__name__: f for f in (hello, hello12, hello1, flask, body, churn, mixed, slow, idle, fixed,
-                                      static, tls, h2, proxy, framework, asgi)}
+                                      static, tls, h2, proxy, framework, techempower, asgi)}

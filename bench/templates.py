@@ -81,7 +81,7 @@ def main():
     options.add_argument("--rounds", type=int, default=7)
     options.add_argument("--only", default="")
     options = options.parse_args()
-    folder = HERE / "apps" / "templates"
+    folder = HERE / "apps" / "pages"
     ours = Templates(folder, reload=False)
     theirs = jinja2.Environment(loader=jinja2.FileSystemLoader(folder), autoescape=True, auto_reload=False)
     print(f"CPU µs of a rendering, best (median) of {options.rounds}; Jinja2 {jinja2.__version__}, Python {sys.version.split()[0]}\n")

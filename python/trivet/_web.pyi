@@ -1,12 +1,13 @@
 """The Rust half of the framework (`crates/trivet-python/src/web.rs`)."""
 
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Protocol, final
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, ClassVar, Protocol, final
 
 from typing_extensions import Self, disjoint_base
 
 from .app import App as TrivetApp
-from .response import Headers, Response
+from .response import Fields as _Fields
+from .response import Response
 from .session import Session
 from .values import Upload, Values
 
@@ -14,6 +15,54 @@ class _Body(Protocol):
     def read(self, size: int = -1, /) -> bytes: ...
     def __iter__(self) -> _Body: ...
     def __next__(self) -> bytes: ...
+
+@final
+class Headers:
+    """Header fields in order, by names in any case. A line break in a name or value is refused
+    (`ValueError`).
+    """
+
+    def __new__(cls, fields: _Fields | None = None) -> Self: ...
+    def add(self, name: str, value: object) -> None:
+        """One more field, whether there is one of that name or not."""
+
+    def __getitem__(self, name: str, /) -> str:
+        """The first value of that name."""
+
+    def __setitem__(self, name: str, value: object, /) -> None:
+        """The only field of that name from now on."""
+
+    def __delitem__(self, name: str, /) -> None: ...
+    def __contains__(self, name: object, /) -> bool: ...
+    def __iter__(self) -> Iterator[str]:
+        """The names, each once, as they were first written."""
+
+    def __len__(self) -> int: ...
+    def __eq__(self, other: object, /) -> bool: ...
+    __hash__: ClassVar[None]  # type: ignore[assignment]
+    def get(self, name: str, default: str | None = None) -> str | None:
+        """The first value of that name."""
+
+    def all(self, name: str) -> list[str]:
+        """Every value of that name."""
+
+    def setdefault(self, name: str, value: object) -> str:
+        """Adds the field unless there is one of that name; gives the value that is there."""
+
+    def pop(self, name: str, default: str | None = None) -> str | None:
+        """Takes every field of that name out and gives the first value."""
+
+    def items(self) -> list[tuple[str, str]]:
+        """All fields in order."""
+
+    def update(self, fields: _Fields) -> None:
+        """Each given field replaces those of its name; several given ones of one name all stay."""
+
+    def vary(self, *names: str) -> None:
+        """Adds names to `Vary` that are not in it."""
+
+    def copy(self) -> Headers:
+        """Another one with the same fields."""
 
 @final
 class Request:
@@ -100,6 +149,13 @@ class Request:
     @property
     def reply_headers(self) -> Headers:
         """Fields that whatever answers will carry."""
+    def url_for(self, name: str, /, **values: object) -> str:
+        """The path of the route of that name for this client: with what the app is served below
+        (`SCRIPT_NAME`) and where it is mounted. What is no parameter becomes the query.
+
+        Names are looked for in the app of this request's route, then in those around it. Raises
+        `LookupError` where no route has the name, `ValueError` where a value does not fit.
+        """
     def after(self, function: Callable[[], object]) -> Callable[[], object]:
         """Has `function()` called once the answer has gone."""
     @property
@@ -179,8 +235,8 @@ def install(given: dict[str, Any]) -> None: ...
 def json_bytes(value: object, encoder: Callable[[Any], Any] | None = None) -> bytes:
     """The JSON text of a value, as UTF-8. `encoder(value)` gives something simpler for what is unknown."""
 
-def check_field(name: str, value: str) -> None:
-    """Raises `ValueError` where a name or value of a header field cannot be sent."""
+def response_headers(fields: _Fields | None, content_type: str | None, is_text: bool, /) -> Headers:
+    """The `Headers` of a new `Response`; a text is HTML unless somebody says otherwise."""
 
 def send_response(
     response: Response, app: TrivetApp | None, is_head: bool, start: Callable[..., Any]

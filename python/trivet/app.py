@@ -6,6 +6,7 @@ import inspect
 import os
 import sys
 import threading
+import weakref
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
@@ -14,8 +15,8 @@ from ._load import native
 from .cors import CORS
 from .errors import HTTPError
 from .plan import describe
-from .registry import WSGI, Group, Interceptor, Provider, Registrar, Route, StartError, seen, words
-from .response import HTML, SEVERAL, Headers, Response, convert, make, moved, options, sent
+from .registry import WSGI, Group, Interceptor, Place, Provider, Registrar, Route, StartError, seen, words
+from .response import HTML, SEVERAL, Response, convert, make, moved, options, sent
 from .session import SECRET_HINT, Session, Sessions
 from .values import Fields, Upload, Values
 
@@ -45,7 +46,8 @@ class App(_web.App, Registrar):
     - `trusted_origins`: other origins whose pages may send what changes something (CSRF).
     - `cors`: a rule for all routes.
     - `templates`: a folder of templates beside the module, or several; or `Templates` that are made already.
-      `engine` is "minijinja" or "jinja2". In them `url_for` is `app.url`.
+      `engine` is "minijinja" or "jinja2". In them `url_for` is `req.url_for` where they are rendered with
+      `req=req`, else `app.url`.
     - `body_bytes_max`, `form_bytes_max` (without files), `parts_max`, `parameters_max`: limits; 413 beyond.
     """
 
@@ -80,7 +82,9 @@ class App(_web.App, Registrar):
         self._converters: dict[str, tuple[str, Callable[[str], Any]]] = {}
         self._wraps: list[Callable[[WSGI], WSGI]] = []
         self._decided: list[Route] | None = None
-        self._places: list[tuple[str, tuple[App, ...]]] = []
+        self._places: list[Place] = []
+        #: Where it is mounted itself.
+        self._mounted_in: list[tuple[weakref.ref[App], str]] = []
         self._lock = threading.RLock()
         self._limits = (body_bytes_max, form_bytes_max, parts_max, parameters_max)
         self._trusted = [origin.lower().rstrip("/") for origin in words(trusted_origins)]
@@ -215,8 +219,8 @@ class App(_web.App, Registrar):
         providers: list[Provider] = []
         converters: dict[str, tuple[str, Callable[[str], Any]]] = {}
         self._places = []
-        self._collect("", (), routes, interceptors, providers, converters, self._places, ())
-        self._places.sort(key=lambda place: -len(place[0]))
+        self._collect("", None, routes, interceptors, providers, converters, self._places, ())
+        self._places.sort(key=lambda place: -len(place.prefix))
         told: dict[str, Any] = {
             "routes": [self._plan_route(route, providers, converters) for route in routes],
             "interceptors": [self._plan_interceptor(one, providers) for one in interceptors],
@@ -268,8 +272,8 @@ class App(_web.App, Registrar):
             for middleware in self._wraps:
                 outer = middleware(outer)
         self._load(told, check, outer)
-        for _, owners in self._places:
-            owners[0]._is_taken = True
+        for place in self._places:
+            place.app._is_taken = True
         self._runs_more_than_handlers = bool(
             interceptors or providers or any(route.kind == "mount" for route in routes)
         )
@@ -283,18 +287,19 @@ class App(_web.App, Registrar):
     def _collect(
         self,
         prefix: str,
-        above: tuple[App, ...],
+        above: Place | None,
         routes: list[Route],
         interceptors: list[Interceptor],
         providers: list[Provider],
         converters: dict[str, tuple[str, Callable[[str], Any]]],
-        places: list[tuple[str, tuple[App, ...]]],
+        places: list[Place],
         open_apps: tuple[App, ...],
     ) -> None:
         if self in open_apps:
             raise StartError("an app is mounted in itself")
-        owners = (self, *above)
-        places.append((prefix, owners))
+        place = Place(self, prefix, above)
+        owners = place.owners
+        places.append(place)
         for name, converter in self._converters.items():
             if converters.setdefault(name, converter) != converter:
                 raise StartError(f"two apps have different converters `{name}`")
@@ -306,6 +311,7 @@ class App(_web.App, Registrar):
         for route in self._routes:
             new = Route(template=prefix + route.template, **{n: getattr(route, n) for n in copied})
             new._owners = owners
+            new._place = place
             routes.append(new)
         for one in self._interceptors:
             interceptors.append(
@@ -328,7 +334,7 @@ class App(_web.App, Registrar):
             app._check_mounted(prefix + path)
             app._owners_of = self._owners_of
             app._collect(
-                prefix + path, owners, routes, interceptors, providers, converters, places, (*open_apps, self)
+                prefix + path, place, routes, interceptors, providers, converters, places, (*open_apps, self)
             )
 
     def _check_mounted(self, prefix: str) -> None:
@@ -450,32 +456,79 @@ class App(_web.App, Registrar):
     def url(self, name: str, /, **values: object) -> str:
         """The path of the route of that name, percent-encoded; what is no parameter of it becomes the query.
 
-        Raises `LookupError` where no route has the name, `ValueError` where a value does not fit.
+        It begins with where this app is mounted in others. Below which path the whole is served
+        (`SCRIPT_NAME`), only a request knows: `req.url_for(…)`. Names are looked for in this app, then in
+        those around it. Raises `LookupError` where no route has the name, `ValueError` where a value does
+        not fit.
         """
-        self.freeze()
+        top, prefix = self._outermost(())
+        top.freeze()
+        place = next((p for p in top._places if p.app is self and p.prefix == prefix), None)
+        return top._path(name, values, place)
+
+    def _outermost(self, below: tuple[App, ...]) -> tuple[App, str]:
+        """The app in which this one is mounted, over however many others, and where."""
+        found = [(outer, prefix) for known, prefix in self._mounted_in if (outer := known()) is not None]
+        if not found or self in below:
+            return self, ""
+        outers = [outer for outer, _ in found]
+        serves = [outer for outer in outers if outer._decided is not None or outer._is_taken]
+        outer = (serves or outers)[-1]
+        prefixes = [prefix for one, prefix in found if one is outer]
+        if len(prefixes) > 1:
+            raise _several_places(prefixes)
+        top, above = outer._outermost((*below, self))
+        return top, above + prefixes[0]
+
+    def _url_for(
+        self, request: _web.Request, name: str, values: dict[str, object] | None, viewer: App | None = None
+    ) -> str:
+        """The path for a client of this request. `viewer`: whose names come first, in its own templates."""
+        script = request.script_name.strip("/")
+        route = request.route
+        place: Place | None = route._place if route is not None else self._place_at(request)
+        if viewer is not None and place is not None:
+            around: Place | None = place
+            while around is not None and around.app is not viewer:
+                around = around.above
+            if around is None:
+                others = [one for one in self._places if one.app is viewer]
+                if len(others) > 1:
+                    raise _several_places([one.prefix for one in others])
+                around = others[0] if others else place
+            place = around
+        path = self._path(name, values or {}, place)
+        return "/" + _web.quote_path(script) + path if script else path
+
+    def _path(self, name: str, values: dict[str, object], place: Place | None) -> str:
+        """The path below `SCRIPT_NAME` of the route that has this name as seen from a place."""
+        named = [r for r in self._decided or () if r.name == name and r.kind != "mount"]
         problem: Exception = LookupError(f"no route is called `{name}`")
-        for route in self._decided or ():
-            if route.name != name or route.kind == "mount":
-                continue
-            wanted = {n for n, _ in _web.template_parameters(route.template, self._known_converters())}
-            if not wanted <= values.keys():
-                problem = ValueError(f"`{route.template}` needs `{min(wanted - values.keys())}`")
-                continue
-            inside = [(n, str(values[n])) for n in sorted(wanted)]
-            path: str = _web.build_path(route.template, self._known_converters(), inside)
-            query = [
-                (n, str(one))
-                for n, value in values.items()
-                if n not in wanted and value is not None
-                for one in (value if isinstance(value, (list, tuple)) else (value,))
-            ]
-            return path + "?" + _web.encode_query(query) if query else path
+        while named:
+            near = [route for route in named if place is None or route._is_within(place)]
+            for route in near:
+                wanted = {n for n, _ in _web.template_parameters(route.template, self._known_converters())}
+                if not wanted <= values.keys():
+                    problem = ValueError(f"`{route.template}` needs `{min(wanted - values.keys())}`")
+                    continue
+                inside = [(n, str(values[n])) for n in sorted(wanted)]
+                path: str = _web.build_path(route.template, self._known_converters(), inside)
+                query = [
+                    (n, str(one))
+                    for n, value in values.items()
+                    if n not in wanted and value is not None
+                    for one in (value if isinstance(value, (list, tuple)) else (value,))
+                ]
+                return path + "?" + _web.encode_query(query) if query else path
+            if near or place is None:
+                break
+            place = place.above
         raise problem
 
     def _known_converters(self) -> dict[str, tuple[str, Callable[[str], Any]]]:
         known: dict[str, tuple[str, Callable[[str], Any]]] = {}
-        for _, owners in self._places:
-            known.update(owners[0]._converters)
+        for place in self._places:
+            known.update(place.app._converters)
         return known
 
     def _find_templates(self, given: Any, engine: str, module: str | None) -> Templates:
@@ -483,7 +536,7 @@ class App(_web.App, Registrar):
 
         root = os.path.dirname(os.path.abspath(module)) if module else None
         made = given if isinstance(given, Templates) else Templates(given, root=root, engine=engine)
-        made.add_global("url_for", self.url)
+        made.add_global("url_for", _url_in_templates(self))
         return made
 
     @property
@@ -534,11 +587,16 @@ class App(_web.App, Registrar):
         if route is not None:
             owners: tuple[App, ...] = route._owners
             return owners
+        place = self._place_at(request)
+        return (self,) if place is None else place.owners
+
+    def _place_at(self, request: _web.Request) -> Place | None:
+        """The innermost app's that the path of a request without a route leads to."""
         path = request.environ.get("PATH_INFO", "")
-        for prefix, owners in self._places:
-            if path == prefix or path.startswith(prefix + "/"):
-                return owners
-        return (self,)
+        for place in self._places:
+            if path == place.prefix or path.startswith(place.prefix + "/"):
+                return place
+        return None
 
     def _error_handler(self, request: _web.Request, error: BaseException) -> Callable[..., Any] | None:
         owners = self._owners_at(request)
@@ -588,6 +646,32 @@ class App(_web.App, Registrar):
         return failing.default_answer(request, HTTPError(500))
 
 
+def _several_places(prefixes: list[str]) -> ValueError:
+    return ValueError(
+        f"the app is mounted at `{prefixes[0]}` and `{prefixes[1]}`: only a request tells which is meant\n"
+        "hint: `req.url_for(…)` in a handler of it"
+    )
+
+
+def _url_in_templates(app: App) -> Callable[..., str]:
+    """`url_for` of an app's templates: for the client of the request that a template was given, if it was."""
+    from .templates import rendered_for
+
+    # The engine is unseen by the collector of cycles: what it has must not keep the app.
+    known = weakref.ref(app)
+
+    def url_for(name: str, /, **values: object) -> str:
+        app = known()
+        if app is None:
+            raise RuntimeError("the app of these templates is gone")
+        request = rendered_for()
+        if isinstance(request, _web.Request):
+            return request.app._url_for(request, name, values, app)
+        return app.url(name, **values)
+
+    return url_for
+
+
 def _covers(interceptor: Interceptor, route: Route) -> bool:
     if not interceptor.guard or interceptor.host:
         return False
@@ -628,11 +712,6 @@ def _decorate(
     return response
 
 
-def _keep_private(response: Response) -> None:
-    if "Cache-Control" not in response.headers and "Expires" not in response.headers:
-        response.headers["Cache-Control"] = "private, no-store"
-
-
 def _session(request: _web.Request) -> Session:
     return request.app.sessions.load(request)
 
@@ -654,7 +733,6 @@ _web.install(
         "response": Response,
         "error": errors.error_for,
         "http_error": HTTPError,
-        "private": _keep_private,
         "fail": lambda app, request, error: app._fail(request, error),
         "convert": convert,
         "decorate": _decorate,
@@ -665,7 +743,6 @@ _web.install(
         "upload": Upload,
         "spool": _spool,
         "fields": Fields,
-        "headers": Headers,
         "session": _session,
         "wait": _wait,
         "moved": moved,
@@ -674,6 +751,7 @@ _web.install(
         "trusts": lambda cors, origin: cors.trusts(origin),
         "foreign": foreign.answer,
         "stream": sent,
+        "url_for": lambda request, name, values: request.app._url_for(request, name, values),
         "loads": plan.loads,
         "phrases": errors.PHRASES,
     }

@@ -46,29 +46,24 @@ def answer(request: _web.Request, app: WSGI, below: str) -> Response:
     result = app(environ, start_response)
     if isinstance(result, (list, tuple)) and told:
         return _whole(told, b"".join([*written, *result]))
-    iterator = iter(result)
-    first = b""
-    if not told:
+    try:
+        iterator = iter(result)
         # PEP 3333 lets an app call `start_response` as late as with its first piece.
-        try:
-            first = next(iterator, b"")
-        except BaseException:
-            close = getattr(result, "close", None)
-            if callable(close):
-                close()
-            raise
+        first = b"" if told else next(iterator, b"")
         if not told:
             raise AssertionError("the mounted app did not call `start_response` (PEP 3333)")
-    response = Response(b"", told[0])
-    response.headers._fields = _end_to_end(told[1])
+        response = Response(b"", told[0], _end_to_end(told[1]))
+    except BaseException:
+        close = getattr(result, "close", None)
+        if callable(close):
+            close()
+        raise
     response.body = _Foreign([*written, first], iterator, result)
     return response
 
 
 def _whole(told: list[Any], body: bytes) -> Response:
-    response = Response(body, told[0])
-    response.headers._fields = _end_to_end(told[1])
-    return response
+    return Response(body, told[0], _end_to_end(told[1]))
 
 
 def _end_to_end(fields: list[tuple[str, str]]) -> list[tuple[str, str]]:

@@ -35,6 +35,10 @@ REQUEST_NAMES = ("req", "request")
 SCALARS = "str, int, float, bool, datetime, date, time, UUID, Decimal, an Enum or a Literal"
 
 
+#: An integer of a request has 64 bits: what a database would refuse by an exception is refused before.
+INT_LEAST, INT_MOST = -(2**63), 2**63 - 1
+
+
 class PlanError(TypeError):
     """A signature that cannot be planned. The app does not start."""
 
@@ -457,7 +461,15 @@ def _scalar_builder(annotation: Any, where: str) -> Builder:
     if annotation is bool:
         return _exact((bool,), "true or false")
     if annotation is int:
-        return _exact((int,), "an integer")
+        whole = _exact((int,), "an integer")
+
+        def build_int(value: Any, path: str) -> Any:
+            number = whole(value, path)
+            if not INT_LEAST <= number <= INT_MOST:
+                raise Misfit(f"`{path.lstrip('.') or 'the body'}` is beyond 64 bits")
+            return number
+
+        return build_int
     if annotation is float:
         exact = _exact((int, float), "a number")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import sys
+import weakref
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
@@ -62,6 +63,7 @@ class Route:
     is_guarded: bool = False
     _names: Mapping[str, Any] | None = field(default=None, repr=False)
     _owners: tuple[App, ...] = field(default=(), repr=False)
+    _place: Place | None = field(default=None, init=False, repr=False)
     _group: Group | None = field(default=None, repr=False)
 
     @property
@@ -69,6 +71,24 @@ class Route:
         """Whether the handler, or what it wraps, is an `async def`: what it gives is awaited if it can be."""
         handler = self.handler
         return inspect.iscoroutinefunction(handler) or inspect.iscoroutinefunction(inspect.unwrap(handler))
+
+    def _is_within(self, place: Place) -> bool:
+        """Whether it is a route of the app at this place, or of one mounted there."""
+        mine = self._place
+        while mine is not None and mine is not place:
+            mine = mine.above
+        return mine is not None
+
+
+class Place:
+    """An app among those that are served as one: where it is, and in which other."""
+
+    def __init__(self, app: App, prefix: str, above: Place | None) -> None:
+        self.app = app
+        self.prefix = prefix
+        self.above = above
+        #: The innermost first.
+        self.owners: tuple[App, ...] = (app, *(above.owners if above is not None else ()))
 
 
 @dataclass(eq=False)
@@ -307,6 +327,7 @@ class Registrar:
                     "hint: its own routes say so, each for itself"
                 )
             self._app._mounts.append((self._prefix + path, app))
+            app._mounted_in.append((weakref.ref(self._app), self._prefix + path))
             return
         if not callable(app):
             raise TypeError(f"`{app!r}` is no WSGI app")

@@ -6,159 +6,33 @@ import itertools
 import json
 import os
 import secrets
+import stat
 import sys
 import time
 from collections.abc import AsyncIterable, Callable, Generator, Iterable, Iterator, Mapping
 from copy import copy
 from pathlib import Path
 from types import GeneratorType
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, TypeAlias
 from urllib.parse import quote as _quote
 
 from ._load import native
 
 if TYPE_CHECKING:
     from . import _web
+    from ._web import Headers as Headers
     from .app import App
 else:
     _web = native("_web")
+    Headers = _web.Headers
 
 Body = bytes | Iterable[bytes] | Iterable[str] | AsyncIterable[bytes] | AsyncIterable[str]
-Fields = Mapping[str, Any] | Iterable[tuple[str, Any]]
+Fields: TypeAlias = "Headers | Mapping[str, Any] | Iterable[tuple[str, Any]]"
 
 HTML = "text/html; charset=utf-8"
 #: Fields of which an answer may have several.
 SEVERAL = frozenset({"set-cookie", "vary", "link", "www-authenticate", "proxy-authenticate", "cache-control"})
 READ_BYTES = 64 * 1024
-
-
-class Headers:
-    """Header fields in order, by names in any case. A line break in a name or value is refused
-    (`ValueError`).
-    """
-
-    __slots__ = ("_fields",)
-
-    def __init__(self, fields: Fields = ()) -> None:
-        self._fields: list[tuple[str, str]] = []
-        for name, value in _pairs(fields):
-            self.add(name, value)
-
-    def add(self, name: str, value: object) -> None:
-        """One more field, whether there is one of that name or not."""
-        text = value if isinstance(value, str) else str(value)
-        _web.check_field(name, text)
-        self._fields.append((name, text))
-
-    def __getitem__(self, name: str) -> str:
-        wanted = name.lower()
-        for key, value in self._fields:
-            if key.lower() == wanted:
-                return value
-        raise KeyError(name)
-
-    def __setitem__(self, name: str, value: object) -> None:
-        """The only field of that name from now on."""
-        text = value if isinstance(value, str) else str(value)
-        _web.check_field(name, text)
-        wanted = name.lower()
-        self._fields[:] = [pair for pair in self._fields if pair[0].lower() != wanted]
-        self._fields.append((name, text))
-
-    def __delitem__(self, name: str) -> None:
-        wanted = name.lower()
-        rest = [pair for pair in self._fields if pair[0].lower() != wanted]
-        if len(rest) == len(self._fields):
-            raise KeyError(name)
-        self._fields[:] = rest
-
-    def __contains__(self, name: object) -> bool:
-        if not isinstance(name, str):
-            return False
-        wanted = name.lower()
-        for key, _ in self._fields:  # noqa: SIM110 - half the time of `any`
-            if key.lower() == wanted:
-                return True
-        return False
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(dict.fromkeys(key for key, _ in self._fields))
-
-    def __len__(self) -> int:
-        return len(self._fields)
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, Headers):
-            return NotImplemented
-        return [(k.lower(), v) for k, v in self._fields] == [(k.lower(), v) for k, v in other._fields]
-
-    __hash__ = None  # type: ignore[assignment]
-
-    def get(self, name: str, default: str | None = None) -> str | None:
-        """The first value of that name."""
-        try:
-            return self[name]
-        except KeyError:
-            return default
-
-    def all(self, name: str) -> list[str]:
-        """Every value of that name."""
-        return [value for key, value in self._fields if key.lower() == name.lower()]
-
-    def setdefault(self, name: str, value: object) -> str:
-        """Adds the field unless there is one of that name."""
-        if name not in self:
-            self.add(name, value)
-        return self[name]
-
-    def pop(self, name: str, default: str | None = None) -> str | None:
-        """Takes every field of that name out and gives the first value."""
-        value = self.get(name, default)
-        if name in self:
-            del self[name]
-        return value
-
-    def items(self) -> list[tuple[str, str]]:
-        """All fields in order."""
-        return list(self._fields)
-
-    def update(self, fields: Fields) -> None:
-        """Each given field replaces those of its name; several given ones of one name all stay."""
-        given = list(_pairs(fields))
-        names = {name.lower() for name, _ in given}
-        self._fields[:] = [pair for pair in self._fields if pair[0].lower() not in names]
-        for name, value in given:
-            self.add(name, value)
-
-    def vary(self, *names: str) -> None:
-        """Adds names to `Vary` that are not in it."""
-        for key, _ in self._fields:
-            if key.lower() == "vary":
-                break
-        else:
-            self._fields.append(("Vary", ", ".join(names)))
-            return
-        there = [word.strip() for value in self.all("Vary") for word in value.split(",") if word.strip()]
-        if "*" in there:
-            return
-        known = {word.lower() for word in there}
-        there += [name for name in names if name.lower() not in known]
-        self["Vary"] = ", ".join(there)
-
-    def __repr__(self) -> str:
-        return f"Headers({self._fields!r})"
-
-
-def _pairs(fields: Fields) -> Iterable[tuple[str, Any]]:
-    if isinstance(fields, Headers):
-        return fields._fields
-    if isinstance(fields, Mapping):
-        return (
-            (name, one)
-            for name, value in fields.items()
-            for one in (value if isinstance(value, (list, tuple)) else (value,))
-        )
-    return fields
 
 
 class Response:
@@ -181,22 +55,14 @@ class Response:
         headers: Fields | None = None,
         content_type: str | None = None,
     ) -> None:
-        fields = Headers()
-        if headers is not None:
-            if type(headers) is list and len(headers) == 1:
-                fields._fields = list(headers)
-            else:
-                fields = Headers(headers)
-        if isinstance(body, str):
-            body = body.encode()
-            content_type = content_type or (None if "Content-Type" in fields else HTML)
+        is_text = isinstance(body, str)
+        if is_text:
+            body = body.encode()  # type: ignore[union-attr]
         elif isinstance(body, (bytearray, memoryview)):
             body = bytes(body)
-        if content_type is not None:
-            fields["Content-Type"] = content_type
         self.body = body
         self.status = status
-        self.headers = fields
+        self.headers = _web.response_headers(headers, content_type, is_text)
         self._closers: list[Callable[[], object]] = []
         self._lenders: list[Generator[Any, Any, Any]] = []
         self._closed = False
@@ -275,8 +141,7 @@ class Response:
     def _copy(self) -> Response:
         """One of its own for a request: an app may answer with the same object again and again."""
         made = copy(self)
-        made.headers = Headers()
-        made.headers._fields = list(self.headers._fields)
+        made.headers = Headers(self.headers)
         # What is made while it is sent may still add to the closers of the one that it knows.
         made._closers = self._closers if hasattr(self.body, "__next__") else list(self._closers)
         made._lenders = []
@@ -504,16 +369,76 @@ async def _async_events(source: AsyncIterable[object]) -> Any:
         yield bytes(item if isinstance(item, Event) else Event(item))
 
 
+class _Source:
+    """The file of an answer and of its copies; each takes it open, and nobody else has that handle."""
+
+    __slots__ = ("_opened", "_process", "path")
+
+    def __init__(self, opened: IO[bytes], path: Path | None) -> None:
+        self._opened = [opened]
+        self._process = os.getpid()
+        #: None: somebody gave the open file, and closes it.
+        self.path = path
+
+    def take(self) -> IO[bytes]:
+        """The file, open. Raises `NotFound` where its path has none any more."""
+        try:
+            opened = self._opened.pop()
+        except IndexError:
+            if self.path is None:
+                raise RuntimeError(
+                    "an answer made of an open file is sent once, and it was sent already\n"
+                    "hint: `file(path)` opens the file for each request; or call `file` in the handler"
+                ) from None
+        else:
+            if self.path is None or self._is_current(opened, self.path):
+                return opened
+            opened.close()
+        return _open(self.path)
+
+    def _is_current(self, opened: IO[bytes], path: Path) -> bool:
+        # Another process goes on where this one has read to.
+        if self._process != os.getpid():
+            return False
+        try:
+            there = os.stat(path)
+        except FileNotFoundError:  # a temporary file: what was opened is all there is
+            return True
+        return _stamp(there) == _stamp(os.fstat(opened.fileno()))
+
+    def drop(self) -> None:
+        """Nobody wants it."""
+        if self.path is not None and self._opened:
+            self._opened.pop().close()
+
+
+def _open(path: Path) -> IO[bytes]:
+    from .errors import NotFound
+
+    try:
+        return open(path, "rb")
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
+        raise NotFound() from None
+
+
+def _stamp(told: os.stat_result) -> tuple[int, int, int, int]:
+    return told.st_dev, told.st_ino, told.st_mtime_ns, told.st_size
+
+
 class _Part:
     """Parts of a file, one after the other, perhaps with texts between them."""
 
-    def __init__(self, file: IO[bytes], pieces: list[bytes | tuple[int, int]], owned: bool) -> None:
+    def __init__(
+        self, source: _Source, pieces: list[bytes | tuple[int, int]], file: IO[bytes] | None = None
+    ) -> None:
         self.file = file
-        self._pieces = pieces
-        self._owned = owned
+        self.pieces = pieces
+        self._source = source
 
     def __iter__(self) -> Iterator[bytes]:
-        for piece in self._pieces:
+        if self.file is None:
+            self.file = self._source.take()
+        for piece in self.pieces:
             if isinstance(piece, bytes):
                 yield piece
                 continue
@@ -527,34 +452,60 @@ class _Part:
                 yield data
 
     def close(self) -> None:
-        if self._owned:
+        if self.file is None:
+            self._source.drop()
+        elif self._source.path is not None:
             self.file.close()
 
 
 class FileResponse(Response):
     """A file, made for the request when it is sent: conditions, ranges, the server's own way to send
     files.
+
+    One of a path can be sent again and again, from a module's constant too.
     """
 
-    __slots__ = ("_etag", "_modified", "_owned", "_size", "_source", "_wrapper")
+    __slots__ = ("_etag", "_is_ready", "_modified", "_size", "_source", "_wrapper")
 
-    def __init__(
-        self, source: IO[bytes], size: int, modified: float, etag: str, owned: bool, headers: Fields
-    ) -> None:
+    def __init__(self, source: _Source, size: int, modified: float, etag: str, headers: Fields) -> None:
         super().__init__(b"", 200, headers)
         self._source = source
+        self._is_ready = False
+        self._wrapper: Any = None
+        self._tell(size, modified, etag)
+        self.headers["Accept-Ranges"] = "bytes"
+
+    def _tell(self, size: int, modified: float, etag: str) -> None:
         self._size = size
         self._modified = int(modified)
         self._etag = etag
-        self._owned = owned
-        self._wrapper: Any = None
-        self.body = _Part(source, [(0, size)], owned)
+        self.body = _Part(self._source, [(0, size)])
         self.headers["ETag"] = etag
         self.headers["Last-Modified"] = _web.http_date(max(self._modified, 0))
-        self.headers["Accept-Ranges"] = "bytes"
         self.headers["Content-Length"] = str(size)
 
+    def _copy(self) -> FileResponse:
+        made = super()._copy()
+        assert isinstance(made, FileResponse)
+        made._is_ready = False
+        return made
+
     def _prepare(self, request: _web.Request) -> Response:
+        if self._is_ready or not isinstance(self.body, _Part):
+            return self
+        opened = self._source.take()
+        owned = self._source.path is not None
+        if owned:
+            told = os.fstat(opened.fileno())
+            if not stat.S_ISREG(told.st_mode):
+                opened.close()
+                raise OSError(f"`{self._source.path}` is no regular file any more")
+            if self.status == 200 and self._etag != _etag_of(told):
+                # It was changed since this answer was made.
+                self._tell(told.st_size, told.st_mtime, _etag_of(told))
+        self.body = _Part(self._source, self.body.pieces, opened)
+        self._is_ready = True
+        self._wrapper = None
         environ = request.environ
         if environ.get("REQUEST_METHOD") not in ("GET", "HEAD") or self.status != 200:
             return self
@@ -570,23 +521,25 @@ class FileResponse(Response):
             (start, length), size = parts[0], self._size
             self.headers["Content-Range"] = f"bytes {start}-{start + length - 1}/{size}"
             self.headers["Content-Length"] = str(length)
-            self.body = _Part(self._source, list(parts), self._owned)
+            self.body = _Part(self._source, list(parts), opened)
         elif status == 206:
-            self._several(parts)
+            self._several(parts, opened)
         elif status != 200:
             if status == 416:
                 self.headers["Content-Range"] = f"bytes */{self._size}"
-            self._release()
+            self.body.close()
+            self.body = b""
+            self.headers.pop("Content-Length")
             return self
         # A server's own wrapper sends from where the file stands to its end.
         last_start, last_length = parts[-1]
         wrapper = environ.get("wsgi.file_wrapper")
-        if wrapper is not None and len(parts) == 1 and last_start + last_length == self._size and self._owned:
-            self._source.seek(last_start)
+        if wrapper is not None and len(parts) == 1 and last_start + last_length == self._size and owned:
+            opened.seek(last_start)
             self._wrapper = wrapper
         return self
 
-    def _several(self, parts: list[tuple[int, int]]) -> None:
+    def _several(self, parts: list[tuple[int, int]], opened: IO[bytes]) -> None:
         boundary = secrets.token_hex(12)
         kind = self.headers.get("Content-Type", "application/octet-stream")
         pieces: list[bytes | tuple[int, int]] = []
@@ -600,13 +553,11 @@ class FileResponse(Response):
         self.headers["Content-Type"] = f"multipart/byteranges; boundary={boundary}"
         size = sum(len(piece) if isinstance(piece, bytes) else piece[1] for piece in pieces)
         self.headers["Content-Length"] = str(size)
-        self.body = _Part(self._source, pieces, self._owned)
+        self.body = _Part(self._source, pieces, opened)
 
-    def _release(self) -> None:
-        if self._owned:
-            self._source.close()
-        self.body = b""
-        self.headers.pop("Content-Length")
+
+def _etag_of(told: os.stat_result) -> str:
+    return f'"{told.st_mtime_ns:x}-{told.st_size:x}"'
 
 
 def file(
@@ -620,21 +571,20 @@ def file(
     (RFC 9110).
 
     `download=True` or a name has the browser save it. `max_age` in seconds is how long caches may keep it.
-    A path that
-    is no regular file raises `NotFound`. Paths must not come from a client as they are: `app.static` is
-    for that.
+    A path that is no regular file raises `NotFound`. Paths must not come from a client as they are:
+    `app.static` is for that. The answer of a path can be a module's constant: the file is opened for each
+    request. That of an open file is sent once.
     """
     from .errors import NotFound
 
+    path: Path | None = None
     if isinstance(source, (str, os.PathLike)):
-        path = Path(source)
-        try:
-            opened: IO[bytes] = open(path, "rb")  # noqa: SIM115 - closed with the answer
-        except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
-            raise NotFound() from None
-        owned, name = True, path.name
+        # A module's constant may be sent after the process has gone to another folder.
+        path = Path(source).absolute()
+        opened = _open(path)
+        name = path.name
     else:
-        opened, owned = source, False
+        opened = source
         name = Path(str(getattr(source, "name", ""))).name
     try:
         number = opened.fileno()
@@ -644,14 +594,16 @@ def file(
         modified, etag = time.time(), f'"{secrets.token_hex(8)}"'
     else:
         told = os.fstat(number)
-        size, modified = told.st_size, told.st_mtime
-        etag = f'"{told.st_mtime_ns:x}-{told.st_size:x}"'
+        if path is not None and not stat.S_ISREG(told.st_mode):
+            opened.close()
+            raise NotFound()
+        size, modified, etag = told.st_size, told.st_mtime, _etag_of(told)
     fields = [("Content-Type", content_type or _kind(name))]
     if download:
         fields.append(("Content-Disposition", disposition(download if isinstance(download, str) else name)))
     if max_age is not None:
         fields.append(("Cache-Control", f"max-age={int(max_age)}"))
-    return FileResponse(opened, size, modified, etag, owned, fields)
+    return FileResponse(_Source(opened, path), size, modified, etag, fields)
 
 
 def _kind(name: str) -> str:

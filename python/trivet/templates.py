@@ -192,15 +192,18 @@ class Templates:
         Raises TemplateMissing, TemplateError, or whatever the template's calls into Python raise; tracebacks
         have the template's lines.
         """
-        return self._current().render(name, context)
+        with _Given(context):
+            return self._current().render(name, context)
 
     def render_string(self, source: str, /, **context: Any) -> str:
         """The same for a template that is a text; its output is HTML."""
-        return self._current().render_string("<string>.html", source, context)
+        with _Given(context):
+            return self._current().render_string("<string>.html", source, context)
 
     def render_block(self, name: str, block: str, /, **context: Any) -> str:
         """One block of a template: the part of a page that changes."""
-        return self._current().render_block(name, block, context)
+        with _Given(context):
+            return self._current().render_block(name, block, context)
 
     def filter(self, function: F, name: str | None = None) -> F:
         """Registers a filter under its own name, or another: ``@templates.filter``."""
@@ -376,6 +379,38 @@ class _Jinja2:
         except self.missing as error:
             where = ", ".join(f"`{folder}`" for folder in self.templates.folders)
             raise TemplateMissing(f'template "{error.name}" does not exist; looked in {where}') from None
+
+
+class _Rendering(threading.local):
+    request: Any = None
+
+
+_rendering = _Rendering()
+
+
+def rendered_for() -> Any:
+    """The request that the template being rendered in this thread was given as `req` or `request`, or None.
+
+    It holds in what that template includes and calls too, macros of others among it.
+    """
+    return _rendering.request
+
+
+class _Given:
+    """While a template is rendered with these variables."""
+
+    def __init__(self, context: dict[str, Any]) -> None:
+        request = context.get("req")
+        self._request = context.get("request") if request is None else request
+        self._before: Any = None
+
+    def __enter__(self) -> None:
+        if self._request is not None:
+            self._before, _rendering.request = _rendering.request, self._request
+
+    def __exit__(self, *_: object) -> None:
+        if self._request is not None:
+            _rendering.request = self._before
 
 
 _all: weakref.WeakSet[Templates] = weakref.WeakSet()

@@ -98,7 +98,8 @@ def convert(kind: str, octets: bytes) -> Any:
         case "str":
             return text
         case "int":
-            return int(text) if re.fullmatch(r"0|-?[1-9][0-9]*", text) else None
+            number = int(text) if re.fullmatch(r"0|-?[1-9][0-9]*", text) else None
+            return number if number is not None and -(2**63) <= number < 2**63 else None
         case "float":
             return Fraction(text) if re.fullmatch(r"-?[0-9]+\.[0-9]+", text) else None
         case "uuid":

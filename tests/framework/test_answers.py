@@ -7,9 +7,12 @@ import contextvars
 import io
 import json
 import os
+import tempfile
 import threading
 import time
+import warnings
 from collections.abc import AsyncIterator, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 from wsgiref.util import FileWrapper
@@ -197,6 +200,111 @@ def test_the_servers_own_file_wrapper_is_used(files: Path) -> None:
     assert type(result) is not FileWrapper
     assert b"".join(result) == b"12"
     result.close()
+
+
+def test_an_answer_made_of_a_path_is_sent_again_and_again(files: Path) -> None:
+    app = App()
+    logo = file(files / "a.txt", max_age=60)
+    app.get("/logo")(lambda: logo)
+    app.get("/shown")(lambda: (logo, 201, {"X-A": "b"}))
+    app.intercept("/closed/*")(lambda: logo)
+    app.get("/closed/door")(lambda: "never")
+
+    @app.intercept("/instead")
+    def instead() -> Any:
+        yield
+        return logo
+
+    app.get("/instead")(lambda: "never")
+
+    @app.error(404)
+    def lost() -> Any:
+        return logo
+
+    caller = Caller(app)
+    for _ in range(3):
+        for path in ("/logo", "/shown", "/closed/door", "/instead", "/lost"):
+            answer = caller.get(path)
+            assert (answer.body, answer["Cache-Control"]) == (b"0123456789", "max-age=60"), path
+            assert caller.head(path)["Content-Length"] == "10"
+        for path in ("/logo", "/closed/door", "/instead"):
+            part = caller.get(path, range="bytes=2-4")
+            assert (part.status, part.body) == (206, b"234"), path
+            assert caller.get(path, if_none_match=answer["ETag"]).status == 304, path
+        assert caller.get("/shown")["X-A"] == "b"
+    assert (logo.status, logo.headers["Content-Length"]) == (200, "10")
+
+    (files / "a.txt").write_bytes(b"longer than before")
+    after = caller.get("/logo")
+    assert (after.body, after["Content-Length"]) == (b"longer than before", "18")
+    assert after["ETag"] != answer["ETag"]
+    assert caller.get("/logo", if_none_match=answer["ETag"]).status == 200
+    (files / "a.txt").unlink()
+    assert Caller(app).get("/logo").status == 404  # the page for it is gone as well
+
+
+def test_a_file_is_a_wsgi_app_for_every_request(files: Path) -> None:
+    caller = Caller(file(files / "a.txt"))
+    for _ in range(3):
+        assert caller.get("/").body == b"0123456789"
+        assert caller.get("/", range="bytes=1-2").body == b"12"
+
+
+def test_two_clients_of_one_answer_have_each_their_own_file(files: Path) -> None:
+    (files / "large").write_bytes(bytes(range(256)) * 1024)
+    app = App()
+    logo = file(files / "large")
+    app.get("/")(lambda: logo)
+    first, second = (iter(app(environ_of("GET", "/"), lambda status, fields: None)) for _ in range(2))
+    pieces = [[next(first)], [next(second)]]
+    for piece in first:
+        pieces[0].append(piece)
+        pieces[1].extend(islice(second, 1))
+    pieces[1].extend(second)
+    assert all(b"".join(each) == bytes(range(256)) * 1024 for each in pieces)
+    first.close()  # type: ignore[attr-defined]
+    second.close()  # type: ignore[attr-defined]
+
+
+def test_a_file_may_be_gone_when_its_answer_is_sent(tmp_path: Path) -> None:
+    app = App()
+
+    @app.get("/")
+    def made() -> Any:
+        with tempfile.NamedTemporaryFile(dir=tmp_path) as temporary:
+            temporary.write(b"made for this")
+            temporary.flush()
+            return file(temporary.name)
+
+    assert [Caller(app).get("/").body for _ in range(2)] == [b"made for this"] * 2
+
+
+def test_an_answer_made_of_an_open_file_is_sent_once(files: Path) -> None:
+    app = App()
+    with (files / "a.txt").open("rb") as opened:
+        once = file(opened)
+        app.get("/")(lambda: once)
+        caller = Caller(app)
+        assert caller.get("/").body == b"0123456789"
+        again = caller.get("/")
+        assert again.status == 500
+        assert "an answer made of an open file is sent once" in caller.errors
+        assert "hint: `file(path)`" in caller.errors
+        assert not opened.closed
+
+
+def test_another_process_opens_the_file_for_itself(files: Path) -> None:
+    app = App()
+    logo = file(files / "a.txt")
+    app.get("/")(lambda: logo)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # threads of the test runner
+        child = os.fork()
+    if child == 0:
+        # What it has read to is not where its parent goes on.
+        os._exit(0 if Caller(app).get("/").body == b"0123456789" else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert Caller(app).get("/").body == b"0123456789"
 
 
 def test_static_folders(files: Path) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from framework import drive
 from framework.drive import Ask, refused
-from trivet import App, HTTPError, Request, Response, Session, redirect
+from trivet import CORS, App, HTTPError, Request, Response, Session, redirect
 
 KEY = "a key that only tests know, and long enough"
 
@@ -268,6 +268,57 @@ def test_what_a_guard_lets_through_is_private_unless_it_says_otherwise(ask: Ask,
         "/files/a.txt": None,
     }.items():
         assert ask(app, target).get("Cache-Control") == said, target
+
+
+def test_what_the_router_answers_below_a_guard_is_not_for_caches(ask: Ask) -> None:
+    app = App(cors=CORS(["https://a.example"]))
+
+    @app.intercept("/in/*", guard=True)
+    def guard(req: Request) -> None:
+        if req.headers.get("X-Out"):
+            raise HTTPError(401)
+
+    @app.intercept("/timed/*")
+    def timed() -> None:
+        return None
+
+    @app.converter("even", "[0-9]+")
+    def even(text: str) -> int:
+        if int(text) % 2:
+            raise ValueError(text)
+        return int(text)
+
+    @app.error(405)
+    def wrong_method() -> Any:
+        return "no", 405, {"Cache-Control": "max-age=5"} if speaks else {}
+
+    speaks = False
+    for below in ("/in", "/timed", "/out"):
+        app.get(below + "/a")(lambda: "a")
+        app.get(below + "/slash/")(lambda: "slash")
+        app.get(below + "/even/{n:even}")(lambda n: str(n))
+    requests = [
+        ("/none", "GET", {}, 404),
+        ("/none", "GET", {"X-Out": "1"}, 404),
+        ("/even/3", "GET", {}, 404),
+        ("/a", "POST", {}, 405),
+        ("/a", "DELETE", {"Sec-Fetch-Site": "cross-site"}, 403),
+        ("/a", "OPTIONS", {}, 204),
+        ("/a", "OPTIONS", {"Origin": "https://a.example", "Access-Control-Request-Method": "GET"}, 204),
+        ("/slash", "GET", {}, 308),
+        ("/slash", "HEAD", {}, 308),
+        ("/slash", "PUT", {}, 404),
+    ]
+    for below in ("/in", "/timed", "/out"):
+        for target, method, fields, status in requests:
+            answer = ask(app, below + target, method, fields=fields)
+            if below == "/in" and "X-Out" in fields:
+                status = 401
+            assert answer.status == status, (below, target, method)
+            wanted = "private, no-store" if below == "/in" else None
+            assert answer.get("Cache-Control") == wanted, (below, target, method)
+    speaks = True
+    assert ask(app, "/in/a", "POST").get("Cache-Control") == "max-age=5"
 
 
 def test_captures_are_given_and_converted(ask: Ask) -> None:

@@ -147,18 +147,18 @@ def django_application(module: types.ModuleType) -> Callable[..., Any]:
     from django.test import override_settings
 
     if not settings.configured:
-        settings.configure(
-            SECRET_KEY="for the guide's pieces only",
-            ALLOWED_HOSTS=["*"],
-            ROOT_URLCONF=module.__name__,
-            SESSION_ENGINE="django.contrib.sessions.backends.signed_cookies",
-            MIDDLEWARE=["django.contrib.sessions.middleware.SessionMiddleware"],
-        )
+        settings.configure(SECRET_KEY="for the guide's pieces only")
         django.setup()
 
     def call(environ: dict[str, Any], start_response: Any) -> Any:
-        extra = getattr(module, "MIDDLEWARE", [])
-        with override_settings(ROOT_URLCONF=module.__name__, MIDDLEWARE=[*settings.MIDDLEWARE, *extra]):
+        sessions = "django.contrib.sessions.middleware.SessionMiddleware"
+        # Another test may have settings of its own in this process.
+        with override_settings(
+            ALLOWED_HOSTS=["*"],
+            ROOT_URLCONF=module.__name__,
+            SESSION_ENGINE="django.contrib.sessions.backends.signed_cookies",
+            MIDDLEWARE=[sessions, *getattr(module, "MIDDLEWARE", [])],
+        ):
             response = WSGIHandler()(environ, start_response)
             return [b"".join(response)]
 

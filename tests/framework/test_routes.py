@@ -16,6 +16,7 @@ from trivet import (
     App,
     Body,
     Form,
+    Headers,
     HTTPError,
     MethodNotAllowed,
     NotFound,
@@ -127,7 +128,7 @@ def test_what_is_no_answer_is_500(value: Any) -> None:
     [
         ("/{x}", "/é", "é"),
         ("/{x:int}", "/42", 42),
-        ("/{x:int}", "/-123456789012345678901234567890", -123456789012345678901234567890),
+        ("/{x:int}", "/-9223372036854775808", -9223372036854775808),
         ("/{x:float}", "/1.50", 1.5),
         ("/{x:uuid}", "/00000000-0000-0000-0000-00000000000A", uuid.UUID(int=10)),
         ("/{x:date}", "/2024-02-29", datetime.date(2024, 2, 29)),
@@ -578,10 +579,14 @@ def test_header_injection_is_refused(value: str) -> None:
     caller = app_with("/", lambda: ("x", 200, {value: "x"}))
     assert caller.get("/").status == 500
 
-    def around_the_check() -> Response:
-        response = Response("x")
-        response.headers._fields.append(("X-A", value))
-        return response
+    class Lying(str):
+        __slots__ = ()
 
+        def __str__(self) -> str:
+            return value
+
+    headers = Headers()
     with pytest.raises(ValueError, match="header field"):
-        app_with("/", around_the_check).get("/")
+        headers.add("X-A", Lying("harmless"))
+    headers.items().append(("X-A", value))
+    assert len(headers) == 0

@@ -27,6 +27,7 @@ use trivet_wire::monotonic_ns;
 
 use crate::link::{Attachment, Gone, Sent};
 use crate::text::{NotText, bytes_of};
+use crate::web::answer::PRIVATE;
 use crate::{log, process};
 
 /// How many checked header names are kept.
@@ -532,6 +533,7 @@ impl Call {
         &mut self,
         line: &Bound<'_, PyAny>,
         media: &str,
+        is_private: bool,
         bytes: usize,
     ) -> PyResult<()> {
         let line = bytes_of(line, &mut self.scratch.0).map_err(|e| not_text("the status", e))?;
@@ -539,6 +541,9 @@ impl Call {
         self.draft.clear();
         let mut writer = ResponseWriter::begin(&mut self.draft, code, reason);
         writer.field(b"Content-Type", media.as_bytes());
+        if is_private {
+            writer.field(b"Cache-Control", PRIVATE.as_bytes());
+        }
         writer.finish(bytes as u64);
         std::mem::swap(&mut self.head, &mut self.draft);
         self.status = code;

@@ -3,10 +3,11 @@
 //! [`call`] is the life of a request. Python registers and decides (`python/trivet/app.py`); what happens for every
 //! request happens here, and what is rare is handed back to Python through [`hooks`].
 
-mod answer;
+pub(crate) mod answer;
 pub(crate) mod app;
 mod body;
 mod call;
+mod headers;
 pub(crate) mod hooks;
 mod json;
 mod origin;
@@ -27,13 +28,14 @@ pub(crate) fn web(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("BUILD", trivet_wire::BUILD)?;
     module.add_class::<app::App>()?;
     module.add_class::<app::Flight>()?;
+    module.add_class::<headers::Headers>()?;
     module.add_class::<request::Request>()?;
     module.add_class::<body::BodyStream>()?;
     module.add_class::<routes::Router>()?;
     module.add_class::<tools::Signer>()?;
     module.add_function(wrap_pyfunction!(hooks::install, module)?)?;
     module.add_function(wrap_pyfunction!(json::json_bytes, module)?)?;
-    module.add_function(wrap_pyfunction!(answer::check_field, module)?)?;
+    module.add_function(wrap_pyfunction!(headers::response_headers, module)?)?;
     module.add_function(wrap_pyfunction!(answer::send_response, module)?)?;
     module.add_function(wrap_pyfunction!(answer::response_head, module)?)?;
     module.add_function(wrap_pyfunction!(table::template_parameters, module)?)?;

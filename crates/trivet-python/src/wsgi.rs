@@ -178,8 +178,8 @@ impl<'py> Slot<'py> {
         }
         let result = match result {
             Ok(Given::Iterable(result)) => result,
-            Ok(Given::Whole { status, media, body }) => {
-                match self.send_own(status, media, &body) {
+            Ok(Given::Whole { status, media, body, is_private }) => {
+                match self.send_own(status, media, &body, is_private) {
                     Ok(true) => {}
                     Ok(false) => self.ended(request, input, true),
                     Err(error) => self.failed(request, input, error),
@@ -230,13 +230,19 @@ impl<'py> Slot<'py> {
 
     /// An answer of our own framework that is all in memory. `true`: all has been sent in one frame.
     #[inline]
-    fn send_own(&mut self, status: u16, media: &str, body: &Bound<'py, PyBytes>) -> PyResult<bool> {
+    fn send_own(
+        &mut self,
+        status: u16,
+        media: &str,
+        body: &Bound<'py, PyBytes>,
+        is_private: bool,
+    ) -> PyResult<bool> {
         let py = self.py;
         let line = web::hooks::hooks(py)?.heads.status(status);
         let line = line.ok_or_else(|| PyValueError::new_err("a status is a number from 200 to 999"))?;
         let body = body.as_bytes();
         let mut call = self.call.borrow_mut();
-        call.make_plain_head(line.bind(py), media, body.len())?;
+        call.make_plain_head(line.bind(py), media, is_private, body.len())?;
         if call.send_whole(py, body) {
             return Ok(true);
         }

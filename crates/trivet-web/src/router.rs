@@ -15,7 +15,7 @@ mod tests;
 mod trie;
 
 pub use build::BuildError;
-pub use converter::{BadRegex, Converter, Re, small_int};
+pub use converter::{BadRegex, Converter, Re, int};
 pub use method::{BadMethod, Method, MethodSet};
 pub use template::{BadTemplate, Parameter, Template};
 

@@ -3,15 +3,13 @@
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyInt, PyList, PyString, PyTuple};
-use trivet_http::field;
-use trivet_http::h1::response::{valid_name, valid_value};
 
 use super::call::Life;
+use super::headers::{Headers, Known};
 use super::hooks::{Hooks, hooks};
 use super::json::{self, Writer};
 use super::raw;
 use super::table::Table;
-use crate::text::bytes_of;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
@@ -20,11 +18,21 @@ pub(crate) enum Kind {
     Binary,
 }
 
+/// The fields of an answer that is all in memory.
+#[derive(Debug)]
+pub(crate) enum Fields {
+    Media(Kind),
+    /// And not for caches.
+    Private(Kind),
+    /// Those that the handler named, with the media type.
+    Given(Headers),
+}
+
 /// An answer on its way back.
 #[derive(Debug)]
 pub(crate) enum Answer<'py> {
-    /// All of it in memory and nothing said about it: no `Response` is made unless somebody wants to see it.
-    Plain { status: u16, kind: Kind, body: Bound<'py, PyBytes> },
+    /// All of it in memory: no `Response` is made unless somebody wants to see it.
+    Plain { status: u16, fields: Fields, body: Bound<'py, PyBytes> },
     /// 204.
     Nothing,
     /// A `Response`.
@@ -43,7 +51,7 @@ impl<'py> Answer<'py> {
         let hooks = hooks(py)?;
         if let Ok(text) = value.cast_exact::<PyString>() {
             let body = raw::bytes(py, raw::utf8(text)?.as_bytes());
-            return Ok(Self::Plain { status: 200, kind: Kind::Html, body });
+            return Ok(Self::plain(Kind::Html, body));
         }
         if value.is_exact_instance_of::<PyDict>() || value.is_exact_instance_of::<PyList>() {
             return Self::json(py, table, &value);
@@ -55,7 +63,7 @@ impl<'py> Answer<'py> {
             return own(value).map(Self::Full);
         }
         if let Ok(body) = value.cast_exact::<PyBytes>() {
-            return Ok(Self::Plain { status: 200, kind: Kind::Binary, body: body.clone() });
+            return Ok(Self::plain(Kind::Binary, body.clone()));
         }
         if let Ok(tuple) = value.cast_exact::<PyTuple>() {
             return Self::of_tuple(py, table, life, tuple);
@@ -77,10 +85,14 @@ impl<'py> Answer<'py> {
         }
     }
 
+    const fn plain(kind: Kind, body: Bound<'py, PyBytes>) -> Self {
+        Self::Plain { status: 200, fields: Fields::Media(kind), body }
+    }
+
     fn json(py: Python<'py>, table: &Table, value: &Bound<'py, PyAny>) -> PyResult<Self> {
         let mut writer = Writer::new(py, table.encoder.as_ref())?;
         writer.write(value, 0)?;
-        Ok(Self::Plain { status: 200, kind: Kind::Json, body: raw::bytes(py, &writer.out) })
+        Ok(Self::plain(Kind::Json, raw::bytes(py, &writer.out)))
     }
 
     /// (body, status), (body, headers) or (body, status, headers).
@@ -109,7 +121,7 @@ impl<'py> Answer<'py> {
         if let Some(fields) = fields
             && !fields.is_instance_of::<PyDict>()
             && !fields.is_instance_of::<PyList>()
-            && !fields.is_instance(hooks(py)?.headers.bind(py))?
+            && !fields.is_instance_of::<Headers>()
         {
             return Err(wrong());
         }
@@ -130,7 +142,7 @@ impl<'py> Answer<'py> {
                 response.setattr(&hooks(py)?.keys.status, status)?;
             }
             if let Some(fields) = fields {
-                response.getattr("headers")?.call_method1("update", (fields,))?;
+                headers_of(py, &response)?.borrow_mut().take(py, Headers::read(fields)?)?;
             }
             let request = life.request(py, table)?;
             return response.call_method1("_prepare", (request,)).map(Self::Full);
@@ -141,15 +153,24 @@ impl<'py> Answer<'py> {
                 Self::Plain { status: place, .. } => *place = status,
                 Self::Nothing if status == 204 => {}
                 Self::Nothing => {
-                    answer = Self::Plain { status, kind: Kind::Html, body: raw::bytes(py, b"") };
+                    let body = raw::bytes(py, b"");
+                    answer = Self::Plain { status, fields: Fields::Media(Kind::Html), body };
                 }
                 Self::Full(response) => response.setattr(&hooks(py)?.keys.status, status)?,
             }
         }
-        if let Some(fields) = fields {
-            let response = answer.full(py)?;
-            response.getattr("headers")?.call_method1("update", (fields,))?;
-            answer = Self::Full(response);
+        match (fields, &mut answer) {
+            (None, _) => {}
+            (Some(given), Self::Plain { fields, .. }) => {
+                let mut made = Headers::with(py, fields.kind().pair(hooks(py)?));
+                made.take(py, Headers::read(given)?)?;
+                *fields = Fields::Given(made);
+            }
+            (Some(given), _) => {
+                let response = answer.full(py)?;
+                headers_of(py, &response)?.borrow_mut().take(py, Headers::read(given)?)?;
+                answer = Self::Full(response);
+            }
         }
         Ok(answer)
     }
@@ -160,11 +181,28 @@ impl<'py> Answer<'py> {
         match self {
             Self::Full(response) => Ok(response),
             Self::Nothing => hooks.response.bind(py).call1((raw::bytes(py, b""), 204)),
-            Self::Plain { status, kind, body } => {
-                let fields = PyList::new(py, [kind.field(hooks).bind(py)])?;
-                hooks.response.bind(py).call1((body, status, fields))
+            Self::Plain { status, fields, body } => {
+                hooks.response.bind(py).call1((body, status, fields.headers(py, hooks)))
             }
         }
+    }
+
+    /// What somebody's guard let through is not for caches, unless the answer speaks of them itself.
+    #[inline]
+    pub(crate) fn private(self, py: Python<'py>) -> PyResult<Self> {
+        if let Self::Plain { status, fields, body } = self {
+            let fields = match fields {
+                Fields::Media(kind) | Fields::Private(kind) => Fields::Private(kind),
+                Fields::Given(mut headers) => {
+                    headers.keep_private(py, &hooks(py)?.heads.private);
+                    Fields::Given(headers)
+                }
+            };
+            return Ok(Self::Plain { status, fields, body });
+        }
+        let response = self.full(py)?;
+        headers_of(py, &response)?.borrow_mut().keep_private(py, &hooks(py)?.heads.private);
+        Ok(Self::Full(response))
     }
 
     /// Whether nothing is left to be made while it is sent.
@@ -185,6 +223,9 @@ pub(crate) fn own(response: Bound<'_, PyAny>) -> PyResult<Bound<'_, PyAny>> {
     if raw::is_only(&response) { Ok(response) } else { response.call_method0("_copy") }
 }
 
+/// What keeps an answer out of caches.
+pub(crate) const PRIVATE: &str = "private, no-store";
+
 impl Kind {
     /// As `Content-Type` says it.
     pub(crate) const fn media(self) -> &'static str {
@@ -195,11 +236,32 @@ impl Kind {
         }
     }
 
-    fn field(self, hooks: &Hooks) -> &Py<PyTuple> {
+    fn pair(self, hooks: &Hooks) -> &Py<PyTuple> {
         match self {
             Self::Html => &hooks.heads.html,
             Self::Json => &hooks.heads.json,
             Self::Binary => &hooks.heads.binary,
+        }
+    }
+}
+
+impl Fields {
+    const fn kind(&self) -> Kind {
+        match self {
+            Self::Media(kind) | Self::Private(kind) => *kind,
+            Self::Given(_) => Kind::Html,
+        }
+    }
+
+    fn headers(self, py: Python<'_>, hooks: &Hooks) -> Headers {
+        match self {
+            Self::Media(kind) => Headers::with(py, kind.pair(hooks)),
+            Self::Private(kind) => {
+                let mut headers = Headers::with(py, kind.pair(hooks));
+                headers.keep_private(py, &hooks.heads.private);
+                headers
+            }
+            Self::Given(headers) => headers,
         }
     }
 }
@@ -214,36 +276,43 @@ pub(crate) fn send<'py>(
     start: &Bound<'py, PyAny>,
 ) -> PyResult<Bound<'py, PyAny>> {
     let hooks = hooks(py)?;
-    let (status, kind, body) = match answer {
-        Answer::Plain { status, kind, body } if status != 204 && status != 304 => (status, kind, body),
+    let (status, fields, body) = match answer {
+        Answer::Plain { status, fields, body } => (status, fields, body),
         Answer::Full(response) => return send_full(py, hooks, app, is_head, &response, start),
-        Answer::Plain { status, .. } => return send_nothing(py, hooks, status, start),
-        Answer::Nothing => return send_nothing(py, hooks, 204, start),
+        Answer::Nothing => (204, Fields::Media(Kind::Html), hooks.heads.empty.bind(py).clone()),
     };
-    let length = hooks.heads.length(py, body.as_bytes().len())?;
-    let fields = raw::list2(py, kind.field(hooks), &length)?;
-    raw::call(
-        py,
-        start,
-        &[hooks.heads.status(status).ok_or_else(bad_status)?.bind(py).clone().into_any(), fields],
-    )?;
-    if is_head { Ok(hooks.heads.nothing.bind(py).clone().into_any()) } else { raw::tuple1(&body) }
+    let bodiless = is_bodiless(status);
+    let length = || hooks.heads.length(py, body.as_bytes().len());
+    let list = match fields {
+        Fields::Media(_) if bodiless => PyList::empty(py).into_any(),
+        Fields::Media(kind) => raw::list(py, [kind.pair(hooks).bind(py).clone(), length()?])?,
+        Fields::Private(kind) if !bodiless => {
+            let private = hooks.heads.private.bind(py).clone();
+            raw::list(py, [kind.pair(hooks).bind(py).clone(), private, length()?])?
+        }
+        fields => {
+            let (list, _) = fields
+                .headers(py, hooks)
+                .list(py, |known| known == Known::Other || { known == Known::Type && !bodiless })?;
+            if !bodiless {
+                list.append(length()?)?;
+            }
+            list.into_any()
+        }
+    };
+    let status = hooks.heads.status(status).ok_or_else(bad_status)?.bind(py).clone().into_any();
+    raw::call(py, start, &[status, list])?;
+    if is_head || bodiless { Ok(hooks.heads.nothing.bind(py).clone().into_any()) } else { raw::tuple1(&body) }
+}
+
+/// 204 (RFC 9110 §15.3.5) and 304 (§15.4.5) have no content.
+pub(crate) const fn is_bodiless(status: u16) -> bool {
+    matches!(status, 204 | 304)
 }
 
 #[cold]
 fn bad_status() -> PyErr {
     PyValueError::new_err("a status is a number from 200 to 999")
-}
-
-fn send_nothing<'py>(
-    py: Python<'py>,
-    hooks: &Hooks,
-    status: u16,
-    start: &Bound<'py, PyAny>,
-) -> PyResult<Bound<'py, PyAny>> {
-    let status = hooks.heads.status(status).ok_or_else(bad_status)?.bind(py).clone().into_any();
-    raw::call(py, start, &[status, PyList::empty(py).into_any()])?;
-    Ok(hooks.heads.nothing.bind(py).clone().into_any())
 }
 
 fn send_full<'py>(
@@ -293,7 +362,20 @@ struct Head<'py> {
     bodiless: bool,
 }
 
-/// The head of a `Response`, with its fields checked: here is where header injection ends.
+/// The `Headers` of a `Response`. A handler may have put something else in their place.
+fn headers_of<'py>(py: Python<'py>, response: &Bound<'py, PyAny>) -> PyResult<Bound<'py, Headers>> {
+    let name = &hooks(py)?.keys.headers;
+    match response.getattr(name)?.cast_into::<Headers>() {
+        Ok(headers) => Ok(headers),
+        Err(error) => {
+            let headers = Bound::new(py, Headers::new(py, Some(&error.into_inner()))?)?;
+            response.setattr(name, &headers)?;
+            Ok(headers)
+        }
+    }
+}
+
+/// The head of a `Response`.
 fn head_of<'py>(
     py: Python<'py>,
     hooks: &Hooks,
@@ -302,104 +384,28 @@ fn head_of<'py>(
 ) -> PyResult<Head<'py>> {
     let status = response.getattr(&hooks.keys.status)?.extract::<u16>().ok().filter(|s| *s >= 200);
     let status = status.ok_or_else(bad_status)?;
-    let bodiless = status == 204 || status == 304;
+    let bodiless = is_bodiless(status);
     let body = response.getattr(&hooks.keys.body)?;
     let whole = body.cast_exact::<PyBytes>().ok().map(|body| body.as_bytes().len());
-    let given = response.getattr("headers")?.getattr(&hooks.keys.fields)?.cast_into::<PyList>()?;
-    let fields = PyList::empty(py);
-    let mut has_type = false;
-    let mut has_length = false;
-    for pair in given.iter() {
-        let name = pair.get_item(0)?;
-        let value = pair.get_item(1)?;
-        let known = check(&name, &value)?;
-        match known {
-            Known::Type | Known::Length if bodiless => continue,
-            // What we count ourselves is right; only HEAD may speak of a body that is not made.
-            Known::Length if whole.is_some_and(|bytes| bytes > 0 || !is_head) => continue,
-            Known::Type => has_type = true,
-            Known::Length => has_length = true,
-            Known::Other => {}
-        }
-        fields.append(if pair.is_exact_instance_of::<PyTuple>() {
-            pair
-        } else {
-            (name, value).into_pyobject(py)?.into_any()
-        })?;
-    }
+    let headers = headers_of(py, response)?;
+    let (fields, has) = headers.borrow().list(py, |known| match known {
+        Known::Type => !bodiless,
+        // What we count ourselves is right; only HEAD may speak of a body that is not made.
+        Known::Length => !bodiless && !whole.is_some_and(|bytes| bytes > 0 || !is_head),
+        Known::Other => true,
+    })?;
     if !bodiless {
-        if !has_type {
+        if !has.media {
             fields.insert(0, &hooks.heads.binary)?;
         }
         if let Some(bytes) = whole
-            && !has_length
+            && !has.length
         {
             fields.append(hooks.heads.length(py, bytes)?)?;
         }
     }
     let status = hooks.heads.status(status).ok_or_else(bad_status)?.bind(py).clone().into_any();
     Ok(Head { status, fields, body, bodiless })
-}
-
-/// Names that `send` looks after itself.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Known {
-    Type,
-    Length,
-    Other,
-}
-
-fn check(name: &Bound<'_, PyAny>, value: &Bound<'_, PyAny>) -> PyResult<Known> {
-    let (mut a, mut b) = (Vec::new(), Vec::new());
-    let wrong = |what: &str| {
-        PyValueError::new_err(format!("a header field's {what} has characters that HTTP forbids"))
-    };
-    let bytes = bytes_of(name, &mut a).map_err(|_| wrong("name"))?;
-    if !valid_name(bytes) {
-        return Err(wrong("name"));
-    }
-    let text = bytes_of(value, &mut b).map_err(|_| {
-        PyValueError::new_err(format!(
-            "the header field `{}` has a value that is no latin-1 text",
-            String::from_utf8_lossy(bytes)
-        ))
-    })?;
-    if !valid_value(text) || field::trim(text).len() != text.len() {
-        return Err(PyValueError::new_err(format!(
-            "the header field `{}` has a line break, control character or space at an end in its value",
-            String::from_utf8_lossy(bytes)
-        )));
-    }
-    if bytes.eq_ignore_ascii_case(b"content-type") {
-        return Ok(Known::Type);
-    }
-    if bytes.eq_ignore_ascii_case(b"content-length") {
-        return Ok(Known::Length);
-    }
-    // PEP 3333: the connection belongs to the server.
-    const HOP_BY_HOP: [&[u8]; 8] = [
-        b"connection",
-        b"keep-alive",
-        b"proxy-authenticate",
-        b"proxy-authorization",
-        b"te",
-        b"trailer",
-        b"transfer-encoding",
-        b"upgrade",
-    ];
-    if HOP_BY_HOP.iter().any(|hop| bytes.eq_ignore_ascii_case(hop)) {
-        return Err(PyValueError::new_err(format!(
-            "the header field `{}` belongs to the server (PEP 3333)",
-            String::from_utf8_lossy(bytes)
-        )));
-    }
-    Ok(Known::Other)
-}
-
-/// Raises `ValueError` where a name or value of a header field cannot be sent.
-#[pyfunction]
-pub(crate) fn check_field(name: &Bound<'_, PyAny>, value: &Bound<'_, PyAny>) -> PyResult<()> {
-    check(name, value).map(drop)
 }
 
 /// Calls `start_response` for a `Response` and gives the iterable; `app` is for streams of async generators.

@@ -1,13 +1,14 @@
 //! `App` as a server sees it, and the halves of a request for servers that are not WSGI.
 
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex};
 
 use pyo3::exceptions::{PyRuntimeError, PyTypeError};
+use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyTuple};
 
-use super::answer::{self, Answer};
+use super::answer::{self, Answer, Fields, is_bodiless};
 use super::call::{self, Life, Step};
 use super::raw;
 use super::table::Table;
@@ -16,17 +17,15 @@ use super::table::Table;
 #[pyclass(frozen, subclass, module = "trivet._web")]
 #[derive(Debug)]
 pub(crate) struct App {
-    table: OnceLock<Arc<Table>>,
-    /// The outermost middleware that the app was wrapped in.
-    outer: OnceLock<Py<PyAny>>,
+    table: raw::Slot<Table>,
 }
 
 impl App {
     /// The decided tables; the first request makes them.
     #[inline]
     fn table(slf: &Bound<'_, Self>) -> PyResult<Arc<Table>> {
-        match slf.get().table.get() {
-            Some(table) => Ok(table.clone()),
+        match slf.get().table.get(slf.py()) {
+            Some(table) => Ok(table),
             None => Self::decide(slf),
         }
     }
@@ -76,13 +75,18 @@ impl App {
     ) -> PyResult<Given<'py>> {
         let py = slf.py();
         let table = Self::table(slf)?;
-        if let Some(outer) = slf.get().outer.get() {
+        if let Some(outer) = &table.outer {
             return raw::call(py, outer.bind(py), &[environ.clone().into_any(), start_response.clone()])
                 .map(Given::Iterable);
         }
         match Self::live(slf, &table, environ)? {
-            (false, Answer::Plain { status, kind, body }) if !matches!(status, 204 | 304) => {
-                Ok(Given::Whole { status, media: kind.media(), body })
+            (false, Answer::Plain { status, fields: Fields::Media(kind), body }) if !is_bodiless(status) => {
+                Ok(Given::Whole { status, media: kind.media(), body, is_private: false })
+            }
+            (false, Answer::Plain { status, fields: Fields::Private(kind), body })
+                if !is_bodiless(status) =>
+            {
+                Ok(Given::Whole { status, media: kind.media(), body, is_private: true })
             }
             (is_head, answer) => {
                 answer::send(py, slf.as_any(), is_head, answer, start_response).map(Given::Iterable)
@@ -93,7 +97,7 @@ impl App {
     #[cold]
     fn decide(slf: &Bound<'_, Self>) -> PyResult<Arc<Table>> {
         slf.call_method0("freeze")?;
-        slf.get().table.get().cloned().ok_or_else(|| PyRuntimeError::new_err("`freeze` decided nothing"))
+        slf.get().table.get(slf.py()).ok_or_else(|| PyRuntimeError::new_err("`freeze` decided nothing"))
     }
 }
 
@@ -101,7 +105,7 @@ impl App {
 #[derive(Debug)]
 pub(crate) enum Given<'py> {
     /// `start_response` was not called.
-    Whole { status: u16, media: &'static str, body: Bound<'py, PyBytes> },
+    Whole { status: u16, media: &'static str, body: Bound<'py, PyBytes>, is_private: bool },
     /// As by WSGI.
     Iterable(Bound<'py, PyAny>),
 }
@@ -111,7 +115,15 @@ impl App {
     #[new]
     #[pyo3(signature = (*_args, **_named))]
     fn new(_args: &Bound<'_, PyTuple>, _named: Option<&Bound<'_, PyDict>>) -> Self {
-        Self { table: OnceLock::new(), outer: OnceLock::new() }
+        Self { table: raw::Slot::new(None) }
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        self.table.seen().map_or(Ok(()), |table| table.traverse(&visit))
+    }
+
+    fn __clear__(&self, py: Python<'_>) {
+        drop(self.table.take(py));
     }
 
     /// WSGI (PEP 3333).
@@ -121,7 +133,7 @@ impl App {
         start_response: &Bound<'py, PyAny>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let table = Self::table(slf)?;
-        match slf.get().outer.get() {
+        match &table.outer {
             None => Self::serve(slf, &table, environ, start_response),
             Some(outer) => {
                 raw::call(slf.py(), outer.bind(slf.py()), &[environ.clone(), start_response.clone()])
@@ -146,14 +158,13 @@ impl App {
         check: &Bound<'py, PyAny>,
         outer: Option<Py<PyAny>>,
     ) -> PyResult<()> {
-        let table = Table::new(told)?;
+        let mut table = Table::new(told)?;
         check.call1((table.chains(told.py())?,))?;
-        if let Some(outer) = outer {
-            let _ = self.outer.set(outer);
+        table.outer = outer;
+        if self.table.set(told.py(), Arc::new(table)) {
+            return Ok(());
         }
-        self.table
-            .set(Arc::new(table))
-            .map_err(|_| PyRuntimeError::new_err("the app's tables have been decided already"))
+        Err(PyRuntimeError::new_err("the app's tables have been decided already"))
     }
 
     /// Goes as far as the handler's call.
@@ -183,7 +194,8 @@ enum Next {
     Done(PyResult<Py<PyAny>>),
 }
 
-/// A request between its two halves.
+/// A request between its two halves. The collector of cycles does not see into it: what it holds it gives up when it
+/// lands or its caller ends, whichever comes first, and each of them would cost more if it did.
 #[pyclass(frozen, module = "trivet._web")]
 #[derive(Debug)]
 pub(crate) struct Flight {

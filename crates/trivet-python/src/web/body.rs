@@ -3,6 +3,7 @@
 use std::sync::Mutex;
 
 use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
+use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyString};
 use trivet_web::multipart::{self, Event, Multipart};
@@ -397,6 +398,11 @@ pub(crate) struct BodyStream(Mutex<Reader>);
 
 #[pymethods]
 impl BodyStream {
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        // Where it is being read from, it is in use.
+        self.0.try_lock().map_or(Ok(()), |reader| visit.call(&reader.input))
+    }
+
     /// At most `size` bytes, all that is left if it is negative; empty at the end.
     #[pyo3(signature = (size=-1))]
     fn read<'py>(&self, py: Python<'py>, size: i64) -> PyResult<Bound<'py, PyBytes>> {

@@ -32,6 +32,8 @@ pub(crate) struct Life {
     pub(crate) is_head: bool,
     /// The router's own 404 or 405: an answer like others for those who wait around it, nobody's exception.
     is_refused: bool,
+    /// There is no route, and a guard's pattern covers the path: caches may not keep what it let through.
+    is_private: bool,
     request: Option<Py<Request>>,
     /// Interceptors that wait at their `yield`, the outermost first.
     around: Vec<Py<PyAny>>,
@@ -71,6 +73,7 @@ impl Life {
             values: Vec::new(),
             is_head: false,
             is_refused: false,
+            is_private: false,
             request: None,
             around: Vec::new(),
             provided: Vec::new(),
@@ -140,6 +143,7 @@ pub(crate) fn open<'py>(py: Python<'py>, table: &Table, life: &mut Life) -> PyRe
 
     let found = table.router.find(method, &segments);
     let way = life.way(py, table, &found, &segments);
+    let lone = if life.route.is_none() { without_route(table, life, &found, &segments) } else { Vec::new() };
     life.cors = origin::rule(py, table, &found);
     if let Some(answer) = origin::preflight(py, life.cors.as_ref(), method, &environ)? {
         return Ok(Step::Value(answer));
@@ -148,7 +152,7 @@ pub(crate) fn open<'py>(py: Python<'py>, table: &Table, life: &mut Life) -> PyRe
         let asks = life.route.is_none_or(|route| table.routes[route].csrf);
         origin::check(py, table, asks, life.cors.as_ref(), &environ)?;
     }
-    if let Some(answer) = intercept(py, table, life, &found, method, &segments)? {
+    if let Some(answer) = intercept(py, table, life, &found, &lone, method, &segments)? {
         return Ok(Step::Value(answer));
     }
     match way {
@@ -220,7 +224,7 @@ fn answered<'py>(
         Err(error) => Err(error),
     };
     while let Some(generator) = life.around.pop() {
-        outcome = back(py, generator.bind(py), outcome);
+        outcome = back(py, table, life, generator.bind(py), outcome);
     }
     if !life.lenders.is_empty() {
         outcome = saved(py, table, life, outcome);
@@ -237,8 +241,12 @@ fn answered<'py>(
     if touched || life.cors.is_some() {
         answer = decorated(py, table, life, answer)?;
     }
-    if life.route.is_some_and(|route| table.routes[route].is_private) {
-        answer = private(py, answer)?;
+    let is_private = match life.route {
+        Some(route) => table.routes[route].is_private,
+        None => life.is_private,
+    };
+    if is_private {
+        answer = answer.private(py)?;
     }
     Ok(answer)
 }
@@ -317,13 +325,31 @@ impl Life {
     }
 }
 
-/// Runs the chain. What it gives stops the request.
+/// The numbers of the interceptors of a request that no route serves: 404, 405, OPTIONS, 308.
+#[cold]
+fn without_route(table: &Table, life: &mut Life, found: &Found, segments: &Segments<'_>) -> Vec<u32> {
+    if table.interceptors.is_empty() {
+        return Vec::new();
+    }
+    let numbers: Vec<u32> = match found {
+        Found::None => table.bound.applicable(segments).collect(),
+        Found::Route { id, .. } | Found::Slash { id } => {
+            table.bound.applicable_to(&[*id], segments).collect()
+        }
+        Found::Method { ids, .. } => table.bound.applicable_to(ids, segments).collect(),
+    };
+    life.is_private = numbers.iter().any(|number| table.interceptors[*number as usize].is_guard);
+    numbers
+}
+
+/// Runs the chain, `lone` where there is no route. What it gives stops the request.
 #[inline]
 fn intercept<'py>(
     py: Python<'py>,
     table: &Table,
     life: &mut Life,
     found: &Found,
+    lone: &[u32],
     method: Method<'_>,
     segments: &Segments<'_>,
 ) -> PyResult<Option<Bound<'py, PyAny>>> {
@@ -346,14 +372,7 @@ fn intercept<'py>(
         }
         return Ok(None);
     }
-    let numbers: Vec<u32> = match found {
-        Found::None => table.bound.applicable(segments).collect(),
-        Found::Route { id, .. } | Found::Slash { id } => {
-            table.bound.applicable_to(&[*id], segments).collect()
-        }
-        Found::Method { ids, .. } => table.bound.applicable_to(ids, segments).collect(),
-    };
-    for number in numbers {
+    for &number in lone {
         let interceptor = &table.interceptors[number as usize];
         if !interceptor.applies(py, method, &life.environ) {
             continue;
@@ -454,6 +473,8 @@ fn named(function: &Bound<'_, PyAny>) -> String {
 /// Gives the answer or the exception to an interceptor that waits around the handler.
 fn back<'py>(
     py: Python<'py>,
+    table: &Table,
+    life: &mut Life,
     generator: &Bound<'py, PyAny>,
     outcome: PyResult<Answer<'py>>,
 ) -> PyResult<Answer<'py>> {
@@ -481,10 +502,10 @@ fn back<'py>(
                 Ok(Some(other)) => {
                     if other.is(&response) {
                         drop(response);
-                    } else {
-                        release(py, &Answer::Full(response));
+                        return answer::own(other).map(Answer::Full);
                     }
-                    answer::own(other).map(Answer::Full)
+                    release(py, &Answer::Full(response));
+                    made_for(py, table, life, other)
                 }
                 Err(error) => {
                     release(py, &Answer::Full(response));
@@ -496,7 +517,7 @@ fn back<'py>(
             Ok(_) => Err(twice(generator)),
             Err(stop) if stop.is_instance_of::<PyStopIteration>(py) => {
                 match replaced(stop.value(py).getattr("value")?)? {
-                    Some(response) => answer::own(response).map(Answer::Full),
+                    Some(response) => made_for(py, table, life, response),
                     None => Err(PyRuntimeError::new_err(
                         "an interceptor caught an exception and gave no response in its place\n\
                          hint: `return` a Response, or `raise` again",
@@ -506,6 +527,20 @@ fn back<'py>(
             Err(error) => Err(error),
         },
     }
+}
+
+/// A response that an interceptor gave in the place of the handler's.
+fn made_for<'py>(
+    py: Python<'py>,
+    table: &Table,
+    life: &mut Life,
+    response: Bound<'py, PyAny>,
+) -> PyResult<Answer<'py>> {
+    if raw::is_exactly(&response, &hooks(py)?.response) {
+        return answer::own(response).map(Answer::Full);
+    }
+    let request = life.request(py, table)?;
+    answer::own(response)?.call_method1("_prepare", (request,)).map(Answer::Full)
 }
 
 #[cold]
@@ -616,18 +651,6 @@ fn decorated<'py>(
         Err(error) => {
             release(py, &Answer::Full(response));
             failed(py, table, life, error)
-        }
-    }
-}
-
-/// What somebody's guard let through is not for caches, unless the answer speaks of them itself.
-fn private<'py>(py: Python<'py>, answer: Answer<'py>) -> PyResult<Answer<'py>> {
-    let response = answer.full(py)?;
-    match hooks(py)?.private.bind(py).call1((&response,)) {
-        Ok(_) => Ok(Answer::Full(response)),
-        Err(error) => {
-            release(py, &Answer::Full(response));
-            Err(error)
         }
     }
 }

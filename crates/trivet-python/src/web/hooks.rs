@@ -6,9 +6,9 @@ use std::sync::OnceLock;
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyDict, PyString, PyTuple};
+use pyo3::types::{PyBytes, PyDict, PyString, PyTuple};
 
-use super::answer::Kind;
+use super::answer::{Kind, PRIVATE};
 
 static HOOKS: PyOnceLock<Hooks> = PyOnceLock::new();
 
@@ -60,8 +60,6 @@ hooks! {
     error,
     /// class HTTPError
     http_error,
-    /// (response) -> None; keeps it out of caches unless it speaks of them
-    private,
     /// (app, request, exception) -> Response
     fail,
     /// (app, request, value) -> Response; what no other rule knows
@@ -82,8 +80,6 @@ hooks! {
     spool,
     /// (environ) -> mapping of the request's fields
     fields,
-    /// class Headers
-    headers,
     /// (request) -> Session
     session,
     /// (app, awaitable) -> its result, from a thread without a loop
@@ -100,6 +96,8 @@ hooks! {
     foreign,
     /// (response, app) -> the iterable a server gets, whose close() runs what waits for it
     stream,
+    /// (request, name, values or None) -> path
+    url_for,
     /// json.loads
     loads,
 }
@@ -127,7 +125,7 @@ pub(crate) struct Keys {
     pub(crate) remote_addr: Py<PyString>,
     pub(crate) preflight_method: Py<PyString>,
     pub(crate) status: Py<PyString>,
-    pub(crate) fields: Py<PyString>,
+    pub(crate) headers: Py<PyString>,
     pub(crate) body: Py<PyString>,
     pub(crate) closers: Py<PyString>,
     pub(crate) read: Py<PyString>,
@@ -158,7 +156,7 @@ impl Keys {
             remote_addr: key("REMOTE_ADDR"),
             preflight_method: key("HTTP_ACCESS_CONTROL_REQUEST_METHOD"),
             status: key("status"),
-            fields: key("_fields"),
+            headers: key("headers"),
             body: key("body"),
             closers: key("_closers"),
             read: key("read"),
@@ -173,11 +171,15 @@ pub(crate) struct Heads {
     pub(crate) html: Py<PyTuple>,
     pub(crate) json: Py<PyTuple>,
     pub(crate) binary: Py<PyTuple>,
+    /// `Cache-Control`: not for caches.
+    pub(crate) private: Py<PyTuple>,
+    pub(crate) content_type: Py<PyString>,
     content_length: Py<PyString>,
     /// From 100 on.
     statuses: Vec<Py<PyString>>,
     lengths: Vec<OnceLock<Py<PyTuple>>>,
     pub(crate) nothing: Py<PyTuple>,
+    pub(crate) empty: Py<PyBytes>,
 }
 
 impl Heads {
@@ -200,10 +202,17 @@ impl Heads {
             html: tuple(Kind::Html.media())?,
             json: tuple(Kind::Json.media())?,
             binary: tuple(Kind::Binary.media())?,
+            private: PyTuple::new(
+                py,
+                [PyString::intern(py, "Cache-Control"), PyString::intern(py, PRIVATE)],
+            )?
+            .unbind(),
+            content_type: content_type.unbind(),
             content_length: PyString::intern(py, "Content-Length").unbind(),
             statuses,
             lengths: (0..LENGTHS).map(|_| OnceLock::new()).collect(),
             nothing: PyTuple::empty(py).unbind(),
+            empty: PyBytes::new(py, b"").unbind(),
         })
     }
 

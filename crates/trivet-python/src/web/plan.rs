@@ -3,8 +3,9 @@
 use std::borrow::Cow;
 
 use pyo3::exceptions::{PyTypeError, PyValueError};
+use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyFloat, PyInt, PyList, PyString};
+use pyo3::types::{PyDict, PyFloat, PyList, PyString};
 use trivet_web::query;
 
 use super::body;
@@ -151,6 +152,18 @@ impl Plan {
             named: params.iter().any(|p| p.named.is_some()),
             params: params.into(),
         })
+    }
+
+    /// Every reference that it holds, for the collector of cycles.
+    pub(crate) fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+        for Param { kind, default, named, .. } in &self.params {
+            if let Kind::Call(function) = kind {
+                visit.call(function)?;
+            }
+            visit.call(default)?;
+            visit.call(named)?;
+        }
+        Ok(())
     }
 
     /// The arguments for this request. `path`: a pattern's captures, in its order; `None` for the route's parameters.
@@ -301,6 +314,9 @@ impl Param {
         }
         match self.kind.convert(py, text)? {
             Some(value) => Ok(value),
+            None if matches!(self.kind, Kind::Int) && is_digits(text) => {
+                Err(refusal(py, 400, &format!("the {what} `{}` is beyond 64 bits", self.key)))
+            }
             None => {
                 Err(refusal(py, 400, &format!("the {what} `{}` is not {}", self.key, self.kind.name(py))))
             }
@@ -366,7 +382,10 @@ impl Kind {
     pub(crate) fn convert<'py>(&self, py: Python<'py>, text: &str) -> PyResult<Option<Bound<'py, PyAny>>> {
         Ok(match self {
             Self::Same | Self::Str => Some(PyString::new(py, text).into_any()),
-            Self::Int => integer(py, text)?,
+            Self::Int => match integer(text) {
+                Some(number) => Some(number.into_pyobject(py)?.into_any()),
+                None => None,
+            },
             Self::Float => number(py, text),
             Self::Bool => match text.to_ascii_lowercase().as_str() {
                 "1" | "true" | "on" | "yes" => Some(true),
@@ -384,17 +403,15 @@ impl Kind {
     }
 }
 
-/// ASCII digits with a sign before them: no spaces, underscores or other scripts' digits.
-pub(crate) fn integer<'py>(py: Python<'py>, text: &str) -> PyResult<Option<Bound<'py, PyAny>>> {
+/// ASCII digits with a sign before them: no spaces, underscores or other scripts' digits. Of 64 bits: a database would
+/// answer a larger one with an exception, and that is not for a stranger to cause.
+fn integer(text: &str) -> Option<i64> {
+    if is_digits(text) { text.parse().ok() } else { None }
+}
+
+fn is_digits(text: &str) -> bool {
     let digits = text.strip_prefix('-').unwrap_or(text);
-    if digits.is_empty() || !digits.bytes().all(|b| b.is_ascii_digit()) {
-        return Ok(None);
-    }
-    if let Ok(number) = text.parse::<i64>() {
-        return Ok(Some(number.into_pyobject(py)?.into_any()));
-    }
-    // Python refuses more than 4,300 digits: reading them takes time that grows with their square.
-    Ok(py.get_type::<PyInt>().call1((text,)).ok())
+    !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit())
 }
 
 fn number<'py>(py: Python<'py>, text: &str) -> Option<Bound<'py, PyAny>> {

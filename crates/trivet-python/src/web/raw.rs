@@ -4,6 +4,9 @@
     reason = "PyO3's own calls build argument tuples and look types up; here that is a third of a request's cost"
 )]
 
+use std::cell::UnsafeCell;
+use std::sync::Arc;
+
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList, PyString, PyTuple};
@@ -88,18 +91,18 @@ pub(crate) fn tuple1<'py>(value: &Bound<'py, impl Sized>) -> PyResult<Bound<'py,
     unsafe { Bound::from_owned_ptr_or_err(value.py(), ffi::PyTuple_Pack(1, value.as_ptr())) }
 }
 
-/// A fresh list of two objects.
+/// A fresh list.
 #[inline]
-pub(crate) fn list2<'py>(
+pub(crate) fn list<'py, const N: usize>(
     py: Python<'py>,
-    first: &Py<PyTuple>,
-    second: &Bound<'py, PyTuple>,
+    items: [Bound<'py, PyTuple>; N],
 ) -> PyResult<Bound<'py, PyAny>> {
-    // SAFETY: a new list has two empty places; each gets a reference of its own, which `PyList_SetItem` takes.
+    // SAFETY: a new list has N empty places; each gets a reference of its own, which `PyList_SetItem` takes.
     unsafe {
-        let list = Bound::from_owned_ptr_or_err(py, ffi::PyList_New(2))?;
-        ffi::PyList_SetItem(list.as_ptr(), 0, first.clone_ref(py).into_ptr());
-        ffi::PyList_SetItem(list.as_ptr(), 1, second.clone().into_ptr());
+        let list = Bound::from_owned_ptr_or_err(py, ffi::PyList_New(N as ffi::Py_ssize_t))?;
+        for (at, item) in items.into_iter().enumerate() {
+            ffi::PyList_SetItem(list.as_ptr(), at as ffi::Py_ssize_t, item.into_ptr());
+        }
         Ok(list)
     }
 }
@@ -157,4 +160,58 @@ pub(crate) fn send<'py>(generator: &Bound<'py, PyAny>, value: &Bound<'py, PyAny>
 #[inline]
 pub(crate) fn is_exactly(value: &Bound<'_, PyAny>, class: &Py<PyAny>) -> bool {
     value.get_type_ptr().cast() == class.as_ptr()
+}
+
+/// What a frozen class holds until the collector of cycles empties it. Guarded by Python's lock alone, so that looking
+/// costs a request no more than reading a field: the library is of the stable ABI, which no Python without that lock
+/// loads.
+pub(crate) struct Slot<T>(UnsafeCell<Option<Arc<T>>>);
+
+// SAFETY: every method but `seen` has the token of Python's lock, and `seen` is called under it; none of them runs
+// Python code, which alone could give the lock away, while it has a reference into the cell.
+unsafe impl<T: Send + Sync> Sync for Slot<T> {}
+
+impl<T> Slot<T> {
+    pub(crate) const fn new(content: Option<Arc<T>>) -> Self {
+        Self(UnsafeCell::new(content))
+    }
+
+    #[inline]
+    pub(crate) fn get(&self, _py: Python<'_>) -> Option<Arc<T>> {
+        // SAFETY: Python's lock; counting a reference runs no Python code.
+        unsafe { (*self.0.get()).clone() }
+    }
+
+    /// Whether it was empty, and is filled now.
+    pub(crate) fn set(&self, _py: Python<'_>, content: Arc<T>) -> bool {
+        // SAFETY: Python's lock; nothing is dropped, as there was nothing.
+        unsafe {
+            let place = &mut *self.0.get();
+            let was_empty = place.is_none();
+            if was_empty {
+                *place = Some(content);
+            }
+            was_empty
+        }
+    }
+
+    /// Empties it. What is taken is dropped by the caller, when nobody looks here any more.
+    pub(crate) fn take(&self, _py: Python<'_>) -> Option<Arc<T>> {
+        // SAFETY: Python's lock; a move runs no code.
+        unsafe { (*self.0.get()).take() }
+    }
+
+    /// For `__traverse__`: what it holds, if nobody else does. References of what a request uses just now are not this
+    /// object's alone, and must not be told to the collector as if they were.
+    pub(crate) fn seen(&self) -> Option<&T> {
+        // SAFETY: the collector runs under Python's lock and calls nothing that could write here.
+        let content = unsafe { (*self.0.get()).as_ref()? };
+        (Arc::strong_count(content) == 1).then_some(&**content)
+    }
+}
+
+impl<T> std::fmt::Debug for Slot<T> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Slot").finish_non_exhaustive()
+    }
 }

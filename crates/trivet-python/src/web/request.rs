@@ -10,6 +10,7 @@ use trivet_web::cookie;
 
 use super::app::App;
 use super::body::{self, BodyStream, Form};
+use super::headers::Headers;
 use super::hooks::{hooks, refusal};
 use super::plan;
 use super::raw;
@@ -162,6 +163,11 @@ impl Request {
         visit.call(&self.environ)?;
         visit.call(&self.app)?;
         visit.call(&self.route)?;
+        visit.call(&self.names)?;
+        visit.call(self.stream.get())?;
+        for (_, upload) in &self.form_data().files {
+            visit.call(upload)?;
+        }
         for value in &self.values {
             visit.call(value)?;
         }
@@ -406,7 +412,21 @@ impl Request {
     /// Fields that whatever answers will carry.
     #[getter]
     fn reply_headers<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        keep(py, &self.reply_fields, || hooks(py)?.headers.bind(py).call0())
+        keep(py, &self.reply_fields, || Ok(Bound::new(py, Headers::new(py, None)?)?.into_any()))
+    }
+
+    /// The path of the route of that name for this client: with what the app is served below (`SCRIPT_NAME`) and where
+    /// it is mounted. What is no parameter becomes the query.
+    ///
+    /// Names are looked for in the app of this request's route, then in those around it. Raises `LookupError` where
+    /// no route has the name, `ValueError` where a value does not fit.
+    #[pyo3(signature = (name, /, **values))]
+    fn url_for<'py>(
+        slf: &Bound<'py, Self>,
+        name: &Bound<'py, PyString>,
+        values: Option<&Bound<'py, PyDict>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        hooks(slf.py())?.url_for.bind(slf.py()).call1((slf, name, values))
     }
 
     /// Has `function()` called once the answer has gone.

@@ -1,8 +1,9 @@
 //! `Router`: the table of routes by itself, for those who build a framework of their own.
 
-use std::sync::{Arc, OnceLock, RwLock};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
+use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString};
 use trivet_web::router::{self, Found, Method, MethodSet, Template};
@@ -19,8 +20,18 @@ use crate::text::bytes_of;
 #[derive(Debug)]
 pub(crate) struct Router {
     converters: Converters,
-    open: RwLock<(router::Router, Vec<Arc<Py<PyAny>>>)>,
-    frozen: OnceLock<(router::Router, Vec<Arc<Py<PyAny>>>)>,
+    /// Copied by the first `find`.
+    open: Mutex<router::Router>,
+    frozen: OnceLock<router::Router>,
+    /// By the routes' numbers.
+    values: Mutex<Vec<Py<PyAny>>>,
+}
+
+impl Router {
+    /// A lock that nobody holds while Python code runs: it is free, whatever happened.
+    fn values(&self) -> MutexGuard<'_, Vec<Py<PyAny>>> {
+        self.values.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 #[pymethods]
@@ -29,9 +40,23 @@ impl Router {
     fn new(py: Python<'_>) -> PyResult<Self> {
         Ok(Self {
             converters: Converters::new(py, Vec::new())?,
-            open: RwLock::new((router::Router::new(), Vec::new())),
+            open: Mutex::new(router::Router::new()),
             frozen: OnceLock::new(),
+            values: Mutex::new(Vec::new()),
         })
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        // Where another thread looks something up, it is in use.
+        match self.values.try_lock() {
+            Ok(values) => values.iter().try_for_each(|value| visit.call(value)),
+            Err(_) => Ok(()),
+        }
+    }
+
+    fn __clear__(&self) {
+        let values = std::mem::take(&mut *self.values());
+        drop(values);
     }
 
     /// Adds what `find` will give for paths of the template and these methods.
@@ -46,10 +71,10 @@ impl Router {
         let template = Template::parse(template, &|_| None).map_err(|e| wrong(&e))?;
         let methods = methods.unwrap_or_else(|| vec!["GET".to_owned()]);
         let methods = MethodSet::of(methods.iter().map(String::as_str)).map_err(|e| wrong(&e))?;
-        let mut open = self.open.write().map_err(|_| late())?;
-        let id = open.1.len() as u32;
-        open.0.insert(template, methods, id).map_err(|e| wrong(&e))?;
-        open.1.push(Arc::new(value));
+        let mut open = self.open.lock().map_err(|_| late())?;
+        let id = open.routes().len() as u32;
+        open.insert(template, methods, id).map_err(|e| wrong(&e))?;
+        self.values().push(value);
         Ok(())
     }
 
@@ -58,13 +83,10 @@ impl Router {
     fn find<'py>(&self, environ: &Bound<'py, PyDict>) -> PyResult<(Bound<'py, PyAny>, Bound<'py, PyDict>)> {
         let py = environ.py();
         let keys = &hooks(py)?.keys;
-        let (router, values) = self.frozen.get_or_init(|| {
-            let (mut router, values) = match self.open.read() {
-                Ok(open) => open.clone(),
-                Err(poisoned) => poisoned.into_inner().clone(),
-            };
+        let router = self.frozen.get_or_init(|| {
+            let mut router = self.open.lock().unwrap_or_else(PoisonError::into_inner).clone();
             router.freeze();
-            (router, values)
+            router
         });
         let item = |key| raw::item(environ, key).and_then(|value| value.cast_into::<PyString>().ok());
         let (method, path, script) = (item(&keys.method), item(&keys.path), item(&keys.script));
@@ -84,7 +106,8 @@ impl Router {
                     let value = self.converters.value(py, &parameter.converter, segments.bytes(span))?;
                     found.set_item(&parameter.name, value)?;
                 }
-                Ok((values[id as usize].bind(py).clone(), found))
+                let value = self.values().get(id as usize).map(|value| value.bind(py).clone());
+                Ok((value.ok_or_else(|| PyRuntimeError::new_err("the router is gone"))?, found))
             }
             Found::Method { allow, .. } => {
                 Err(refusal_with(py, 405, "", Some(vec![("Allow", served(&allow).join(", "))])))

@@ -1,13 +1,14 @@
 //! An app's decided tables: routes, interceptors, providers. Made once, then only read.
 
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
+use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::{PyDate, PyDict, PyFloat, PyList, PyString, PyTuple};
 use trivet_web::intercept::{self, Pattern, Rule};
-use trivet_web::router::{Converter, MethodSet, Re, Router, Template, small_int};
+use trivet_web::router::{Converter, MethodSet, Re, Router, Template, int};
 
 use super::hooks::refusal;
-use super::plan::{self, Plan};
+use super::plan::Plan;
 
 /// How much of a request is read.
 #[expect(clippy::struct_field_names, reason = "they are called so in Python")]
@@ -49,6 +50,8 @@ pub(crate) struct Interceptor {
     pub(crate) function: Py<PyAny>,
     pub(crate) plan: Plan,
     pub(crate) is_generator: bool,
+    /// It decides who gets in.
+    pub(crate) is_guard: bool,
     /// In lower case; one that begins with a dot means all names below.
     pub(crate) hosts: Vec<String>,
     pub(crate) methods: Option<MethodSet>,
@@ -73,6 +76,8 @@ pub(crate) struct Table {
     /// Origins besides the app's own that may send what changes something.
     pub(crate) trusted_origins: Vec<String>,
     pub(crate) converters: Converters,
+    /// The outermost middleware that the app was wrapped in.
+    pub(crate) outer: Option<Py<PyAny>>,
 }
 
 /// What makes values of a path's texts.
@@ -197,12 +202,10 @@ impl Table {
         }
         router.freeze();
         let mut rules = Vec::new();
-        let mut guards = Vec::new();
-        let mut interceptors = Vec::new();
+        let mut interceptors: Vec<Interceptor> = Vec::new();
         for interceptor in of("interceptors")?.try_iter()? {
             let (pattern, except, function, plan, is_generator, hosts, methods, is_guard) =
                 interceptor?.extract::<ToldInterceptor<'_>>()?;
-            guards.push(is_guard);
             rules.push(Rule { pattern: Pattern::parse(&pattern).map_err(wrong)?, except });
             let methods = match methods {
                 Some(names) => Some(MethodSet::of(names.iter().map(String::as_str)).map_err(wrong)?),
@@ -212,13 +215,14 @@ impl Table {
                 function: function.unbind(),
                 plan: Plan::new(&plan)?,
                 is_generator,
+                is_guard,
                 hosts,
                 methods,
             });
         }
         let bound = intercept::bind(&rules, &templates.iter().collect::<Vec<_>>()).map_err(wrong)?;
         for (route, chain) in routes.iter_mut().zip(bound.chains()) {
-            route.is_private = chain.iter().any(|link| guards[link.interceptor as usize]);
+            route.is_private = chain.iter().any(|link| interceptors[link.interceptor as usize].is_guard);
         }
         let mut providers = Vec::new();
         for provider in of("providers")?.try_iter()? {
@@ -237,7 +241,32 @@ impl Table {
             encoder: of("encoder")?.extract::<Option<Py<PyAny>>>()?,
             trusted_origins: of("trusted_origins")?.extract()?,
             converters: Converters::new(py, functions)?,
+            outer: None,
         })
+    }
+
+    /// Every reference that it holds, for the collector of cycles.
+    pub(crate) fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+        let Self { routes, interceptors, providers, encoder, converters, outer, .. } = self;
+        for route in routes {
+            let Route { handler, plan, object, names, cors, .. } = route;
+            visit.call(handler)?;
+            plan.traverse(visit)?;
+            visit.call(object)?;
+            visit.call(names)?;
+            visit.call(cors)?;
+        }
+        for Interceptor { function, plan, .. } in interceptors {
+            visit.call(function)?;
+            plan.traverse(visit)?;
+        }
+        for Provider { function, plan, .. } in providers {
+            visit.call(function)?;
+            plan.traverse(visit)?;
+        }
+        visit.call(encoder)?;
+        visit.call(outer)?;
+        converters.traverse(visit)
     }
 
     /// For each route its chain: (interceptor, whether it runs for every request of the route).
@@ -258,6 +287,11 @@ impl Converters {
         Ok(Self { uuid: py.import("uuid")?.getattr("UUID")?.unbind(), custom })
     }
 
+    pub(crate) fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.uuid)?;
+        self.custom.iter().try_for_each(|function| visit.call(function))
+    }
+
     /// The value of a path's parameter. An error that is an `HTTPError` says why there is none.
     #[inline]
     pub(crate) fn value<'py>(
@@ -267,7 +301,7 @@ impl Converters {
         bytes: &[u8],
     ) -> PyResult<Bound<'py, PyAny>> {
         if matches!(converter, Converter::Int)
-            && let Some(number) = small_int(bytes)
+            && let Some(number) = int(bytes)
         {
             return Ok(number.into_pyobject(py)?.into_any());
         }
@@ -275,7 +309,7 @@ impl Converters {
         let missing = || refusal(py, 404, "");
         match converter {
             Converter::Str | Converter::Path => Ok(PyString::new(py, text).into_any()),
-            Converter::Int => plan::integer(py, text)?.ok_or_else(missing),
+            Converter::Int => Err(missing()),
             Converter::Float => {
                 text.parse().map(|number| PyFloat::new(py, number).into_any()).map_err(|_| missing())
             }

@@ -67,7 +67,9 @@ impl Template {
                 path.push('/');
                 segments::encode(segment.as_bytes(), &mut path);
             }
-            if self.depth() + value.split('/').count() > SEGMENTS_MAX {
+            // A slash at the end begins no segment.
+            let whole = value.strip_suffix('/').unwrap_or(value);
+            if self.depth() + whole.split('/').count() > SEGMENTS_MAX {
                 return Err(self.refused(index, value, "a path has at most 64 segments"));
             }
         }
@@ -154,6 +156,15 @@ mod tests {
             assert!(error.starts_with(&format!("`{value}` is no value for `x`")), "{error}");
         }
         assert!(build("/{x:path}", &[("x", &["a"; 65].join("/"))]).is_err());
+    }
+
+    #[test]
+    fn a_path_has_as_many_segments_as_one_that_is_found() {
+        let full = ["a"; SEGMENTS_MAX].join("/");
+        assert_eq!(build("/{p:path}", &[("p", &full)]).unwrap(), format!("/{full}"));
+        assert_eq!(build("/{p:path}", &[("p", &format!("{full}/"))]).unwrap(), format!("/{full}/"));
+        assert!(build("/{p:path}", &[("p", &format!("{full}/a"))]).unwrap_err().contains("at most 64"));
+        assert!(build("/b/{p:path}", &[("p", &full)]).unwrap_err().contains("at most 64"));
     }
 
     #[test]

@@ -126,7 +126,10 @@ pub(crate) fn accepts(converter: &str, value: &[u8]) -> bool {
     };
     match converter {
         "str" => !value.is_empty(),
-        "int" => is("0|-?[1-9][0-9]*"),
+        "int" => {
+            let inside = |text: &str| text.parse::<i128>().is_ok_and(|n| n == i128::from(n as i64));
+            is("0|-?[1-9][0-9]*") && std::str::from_utf8(value).is_ok_and(inside)
+        }
         "float" => is("-?[0-9]+[.][0-9]+"),
         "uuid" => is("(?i)[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"),
         "date" => is("(20(0[48]|24)-02-29|[12][0-9]{3}-(0[1-9]|1[0-2])-(0[1-9]|1[0-9]|2[0-8]))"),
@@ -229,9 +232,13 @@ fn rank(table: &[Model], index: usize, method: &str, slash: bool) -> Rank {
 
 pub(crate) const UUID: &str = "a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11";
 
+/// The largest int, and the next one.
+pub(crate) const MOST: &str = "9223372036854775807";
+pub(crate) const BEYOND: &str = "9223372036854775808";
+
 /// Literals of templates and patterns.
 pub(crate) fn literal() -> impl Strategy<Value = &'static str> {
-    prop::sample::select(vec!["a", "a", "b", "A", "1", "01", "1.0", "xa", "é", "a;x", UUID])
+    prop::sample::select(vec!["a", "a", "b", "A", "1", "01", "1.0", "xa", "é", "a;x", UUID, MOST, BEYOND])
 }
 
 fn seg() -> impl Strategy<Value = Seg> {
@@ -289,6 +296,7 @@ pub(crate) fn path() -> impl Strategy<Value = String> {
         12 => prop::sample::select(vec![
             "a", "b", "A", "%61", "1", "01", "-1", "0", "1.0", "01.0", "1.00", "xa", "ax", "xax", "aa", "x1", "xaa", "é",
             "%C3%A9", "a;x", "a%3Bx", UUID, "A0EEBC99-9C0B-4EF8-BB6D-6BB9BD380A11", "2024-02-29", "2024-02-30",
+            MOST, BEYOND, "-9223372036854775808", "-9223372036854775809", "00000000000000000001", "99999999999999999999999",
         ]),
         1 => prop::sample::select(vec![
             "", ".", "..", "%2e", "%2E%2e", "a%2Fb", "a%2fa", "%2F", "..%2Fa", "a%5Cb", "a\\b", "%FF", "%C3", "%", "%zz", "%00",
