@@ -1,4 +1,7 @@
-"""The example application on the real server with four workers, as a person meets it in a browser."""
+"""The example application on the real server with four workers, as a person meets it in a browser.
+
+On SQLite, and on a MariaDB server that the tests install and start.
+"""
 
 import os
 import re
@@ -8,7 +11,9 @@ import subprocess
 import sys
 import threading
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from conftest import Start
@@ -42,10 +47,58 @@ def png(width: int, height: int) -> bytes:
     )
 
 
+class Book:
+    """A guest book that is served: where, and in which database."""
+
+    def __init__(self, start: Start, folder: Path, database: mariadb.MariaDB | None) -> None:
+        self.database = database
+        self.data = folder / "data"
+        self.env = {"GUESTBOOK_DATA": str(self.data)}
+        if database is not None:
+            self.env["TRIVET_DB"] = database.url("pool=2")
+        self.server = start("app:app", "-w", "4", chdir=GUESTBOOK, env=self.env)
+
+    def texts(self) -> list[str]:
+        """What was written, asked of the database without any code of ours."""
+        if self.database is not None:
+            return self.database.sql("SELECT text FROM test.entries").splitlines()
+        database = sqlite3.connect(self.data / "guestbook.sqlite3")
+        try:
+            return [text for (text,) in database.execute("SELECT text FROM entries")]
+        finally:
+            database.close()
+
+    def make_admin(self, name: str) -> str:
+        python = str(GUESTBOOK.parents[1] / "python")
+        return subprocess.run(
+            [sys.executable, "app.py", "admin", name],
+            cwd=GUESTBOOK,
+            env=environment({**self.env, "PYTHONPATH": python}),
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=True,
+        ).stdout
+
+
+@pytest.fixture(params=["sqlite", "mariadb"])
+def kind(request: pytest.FixtureRequest) -> str:
+    """The name of a database, which names screenshots too."""
+    return str(request.param)
+
+
 @pytest.fixture
-def guestbook(start: Start, tmp_path: Path) -> Server:
-    data = tmp_path / "data"
-    return start("app:app", "-w", "4", chdir=GUESTBOOK, env={"GUESTBOOK_DATA": str(data)})
+def book(kind: str, start: Start, tmp_path: Path) -> Iterator[Book]:
+    if kind == "sqlite":
+        yield Book(start, tmp_path, None)
+        return
+    if shutil.which("mariadbd") is None:
+        pytest.skip("no MariaDB server on this machine")
+    with mariadb.running() as database:
+        book = Book(start, tmp_path, database)
+        yield book
+        # Before its database goes.
+        book.server.stop()
 
 
 def cookie_of(server: Server, name: str) -> str:
@@ -56,52 +109,51 @@ def cookie_of(server: Server, name: str) -> str:
 
 
 @pytest.mark.skipif(program() is None, reason="no Chromium in PATH")
-def test_a_person_signs_up_writes_and_the_admin_hides(guestbook: Server, tmp_path: Path) -> None:
-    shots = Path(os.environ.get("TRIVET_SHOTS", tmp_path))
-    site = f"http://localhost:{guestbook.address[1]}"
+def test_a_person_signs_up_writes_and_the_admin_hides(book: Book, kind: str, tmp_path: Path) -> None:
+    folder = Path(os.environ.get("TRIVET_SHOTS", tmp_path))
+    site = f"http://localhost:{book.server.address[1]}"
     picture = tmp_path / "sunset.png"
     picture.write_bytes(png(800, 500))
     with Browser(tmp_path) as browser:
+
+        def look(name: str, **how: Any) -> None:
+            browser.look(folder / f"guestbook-{kind}-{name}.png", **how)
+
         browser.open(site + "/")
         assert "The first page is still white." in browser.text()
+        look("empty")
         browser.click('a[href="/sign-up"]')
-        browser.look(shots / "guestbook-sign-up.png")
+        look("sign-up")
         browser.fill("#name", "Ada")
         browser.fill("#password", PASSWORD)
         browser.click("main form button")
         assert "Welcome, Ada!" in browser.text()
-        browser.fill("#text", "The lake was lovely, <i>and</i> so was the cake.")
+        written = "The lake was lovely, <i>and</i> so was the cake 🎂, déjà vu."
+        browser.fill("#text", written)
         browser.choose('input[type="file"]', picture)
         browser.click(".write button")
-        assert "<i>and</i>" in browser.text()
+        assert written in browser.text()
+        assert book.texts() == [written]
         width = "document.querySelector('.picture img').naturalWidth"
         until(lambda: browser.evaluate(width) == 800, why="the picture is there")
-        browser.look(shots / "guestbook-light.png")
-        browser.look(shots / "guestbook-dark.png", dark=True, width=420)
+        look("light")
+        look("dark", dark=True, width=420)
         browser.open(site + "/admin")
         assert "This page is not for you" in browser.text()
-        browser.look(shots / "guestbook-refused.png", dark=True)
+        look("refused", dark=True)
         # The console tells of every answer that is an error; this one was asked for.
         refused = [text for text in browser.complaints if "403" in text]
+        assert len(refused) == 1
         assert browser.complaints == refused, browser.complaints
         browser.complaints.clear()
-        made = subprocess.run(
-            [sys.executable, "app.py", "admin", "Ada"],
-            cwd=GUESTBOOK,
-            env=environment(
-                {"GUESTBOOK_DATA": str(tmp_path / "data"), "PYTHONPATH": str(GUESTBOOK.parents[1] / "python")}
-            ),
-            capture_output=True,
-            text=True,
-            timeout=30,
-            check=True,
-        )
-        assert made.stdout == "Ada is an admin\n"
+        assert book.make_admin("Ada") == "Ada is an admin\n"
         browser.open(site + "/admin")
         assert browser.evaluate("document.querySelector('h1').innerText") == "Admin"
-        browser.look(shots / "guestbook-admin.png")
+        look("admin")
+        look("admin-narrow", width=420)
         browser.click(".act button")
         assert browser.evaluate("document.querySelector('tr.hidden') !== null")
+        look("admin-hidden", dark=True)
         browser.open(site + "/")
         assert "The first page is still white." in browser.text()
         browser.click('form[action="/log-out"] button')
@@ -109,21 +161,9 @@ def test_a_person_signs_up_writes_and_the_admin_hides(guestbook: Server, tmp_pat
         assert browser.complaints == []
 
 
-def test_four_workers_write_at_once_and_nothing_is_lost(guestbook: Server, tmp_path: Path) -> None:
-    written = write_at_once(guestbook)
-    with sqlite3.connect(tmp_path / "data/guestbook.sqlite3") as database:
-        texts = {text for (text,) in database.execute("SELECT text FROM entries")}
-    database.close()
-    assert texts == written
-
-
-@pytest.mark.skipif(shutil.which("mariadbd") is None, reason="no MariaDB server on this machine")
-def test_they_do_so_on_mariadb(start: Start, tmp_path: Path) -> None:
-    with mariadb.running() as database:
-        env = {"GUESTBOOK_DATA": str(tmp_path / "data"), "TRIVET_DB": database.url("pool=2")}
-        server = start("app:app", "-w", "4", chdir=GUESTBOOK, env=env)
-        write_at_once(server)
-        server.stop()
+def test_four_workers_write_at_once_and_nothing_is_lost(book: Book) -> None:
+    written = write_at_once(book.server)
+    assert sorted(book.texts()) == sorted(written)
 
 
 def write_at_once(guestbook: Server) -> set[str]:

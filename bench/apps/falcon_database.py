@@ -11,7 +11,7 @@ from jinja2 import Environment, FileSystemLoader
 at = urlsplit(os.environ["TRIVET_DB"])
 db = pymysql.connect(host=at.hostname, port=at.port, user=at.username, password=unquote(at.password),
                      database=at.path[1:], charset="utf8mb4", autocommit=True)
-page = Environment(loader=FileSystemLoader(Path(__file__).parent / "templates"), autoescape=True).get_template("fortunes.html")
+page = Environment(loader=FileSystemLoader(Path(__file__).parent / "pages"), autoescape=True).get_template("fortunes.html")
 READ = "SELECT id, randomNumber FROM world WHERE id = %s"
 
 

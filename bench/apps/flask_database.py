@@ -6,7 +6,7 @@ from flask import Flask, Response, jsonify, render_template, request
 from sqlalchemy import create_engine, select
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
-app = Flask(__name__)
+app = Flask(__name__, template_folder="pages")
 engine = create_engine(os.environ["TRIVET_DB"].replace("mysql://", "mysql+pymysql://") + "?charset=utf8mb4")
 
 

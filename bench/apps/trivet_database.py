@@ -8,7 +8,7 @@ from trivet.templates import Templates
 
 app = App()
 db = Database()
-templates = Templates(Path(__file__).parent / "templates")
+templates = Templates(Path(__file__).parent / "pages")
 READ = "SELECT id, randomNumber FROM world WHERE id = ?"
 
 

@@ -1,7 +1,9 @@
 """The Rust half of the framework (`crates/trivet-python/src/web.rs`)."""
 
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, final
+
+from typing_extensions import Self, disjoint_base
 
 from .app import App as TrivetApp
 from .response import Fields as _Fields
@@ -14,28 +16,29 @@ class _Body(Protocol):
     def __iter__(self) -> _Body: ...
     def __next__(self) -> bytes: ...
 
+@final
 class Headers:
     """Header fields in order, by names in any case. A line break in a name or value is refused
     (`ValueError`).
     """
 
-    def __init__(self, fields: _Fields = ()) -> None: ...
+    def __new__(cls, fields: _Fields | None = None) -> Self: ...
     def add(self, name: str, value: object) -> None:
         """One more field, whether there is one of that name or not."""
 
-    def __getitem__(self, name: str) -> str:
+    def __getitem__(self, name: str, /) -> str:
         """The first value of that name."""
 
-    def __setitem__(self, name: str, value: object) -> None:
+    def __setitem__(self, name: str, value: object, /) -> None:
         """The only field of that name from now on."""
 
-    def __delitem__(self, name: str) -> None: ...
-    def __contains__(self, name: object) -> bool: ...
+    def __delitem__(self, name: str, /) -> None: ...
+    def __contains__(self, name: object, /) -> bool: ...
     def __iter__(self) -> Iterator[str]:
         """The names, each once, as they were first written."""
 
     def __len__(self) -> int: ...
-    def __eq__(self, other: object) -> bool: ...
+    def __eq__(self, other: object, /) -> bool: ...
     __hash__: ClassVar[None]  # type: ignore[assignment]
     def get(self, name: str, default: str | None = None) -> str | None:
         """The first value of that name."""
@@ -64,12 +67,13 @@ class Headers:
     def copy(self) -> Headers:
         """Another one with the same fields."""
 
+@final
 class Request:
     """A request. Texts are UTF-8, decoded once; what is not raises `BadRequest`. It can be made of any
     WSGI environ.
     """
 
-    def __init__(self, environ: dict[str, Any]) -> None: ...
+    def __new__(cls, environ: dict[str, Any]) -> Self: ...
     @property
     def environ(self) -> dict[str, Any]:
         """The WSGI environ (PEP 3333)."""
@@ -164,8 +168,9 @@ class Request:
     @property
     def _reply_headers(self) -> Headers | None: ...
 
+@disjoint_base
 class App:
-    def __init__(self, *args: Any, **named: Any) -> None: ...
+    def __new__(cls, *_args: Any, **_named: Any) -> Self: ...
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         """WSGI (PEP 3333)."""
     def _serve(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]: ...
@@ -177,6 +182,7 @@ class App:
     ) -> None: ...
     def _open(self, environ: dict[str, Any]) -> Flight: ...
 
+@final
 class Flight:
     """A request between its two halves."""
 
@@ -191,15 +197,17 @@ class Flight:
     def finish(self, value: object) -> Response: ...
     def fail(self, error: BaseException) -> Response: ...
 
+@final
 class BodyStream:
-    def read(self, size: int = -1) -> bytes: ...
+    def read(self, size: int = ...) -> bytes: ...
     def __iter__(self) -> BodyStream: ...
     def __next__(self) -> bytes: ...
 
+@final
 class Router:
     """Routes and what stands behind them, whatever that is: for frameworks of one's own."""
 
-    def __init__(self) -> None: ...
+    def __new__(cls) -> Self: ...
     def add(self, template: str, value: object, methods: list[str] | None = None) -> None:
         """Adds what `find` will give for paths of the template and these methods (GET if none are named)."""
     def find(self, environ: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
@@ -208,12 +216,13 @@ class Router:
         Raises `NotFound` or, with the methods that there are, `MethodNotAllowed`.
         """
 
+@final
 class Signer:
     """Signs texts and payloads in itsdangerous' wire format. The first key signs, all are believed."""
 
-    def __init__(
-        self, keys: list[bytes], salt: str, digest: str = "sha256", derivation: str = "hmac"
-    ) -> None: ...
+    def __new__(
+        cls, keys: list[bytes], salt: str, digest: str = "sha256", derivation: str = "hmac"
+    ) -> Self: ...
     def sign(self, value: str) -> str:
         """`value.signature`."""
     def unsign(self, signed: str) -> str:

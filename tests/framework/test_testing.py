@@ -492,8 +492,9 @@ def test_django() -> None:
 
 
 def test_starlette_and_fastapi() -> None:
-    fastapi = pytest.importorskip("fastapi")
     from contextlib import asynccontextmanager
+
+    import fastapi
 
     seen: list[str] = []
 

@@ -35,12 +35,15 @@ class MariaDB:
     def install(self) -> None:
         if os.getuid() == 0:
             shutil.chown(self.folder, ACCOUNT)
-        subprocess.run(
+        done = subprocess.run(
             ["mariadb-install-db", "--no-defaults", f"--datadir={self.data}",
              "--auth-root-authentication-method=normal", "--skip-test-db", *self.as_account],
-            check=True,
-            capture_output=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
         )  # fmt: skip
+        if done.returncode != 0:
+            raise RuntimeError(f"mariadb-install-db ended with {done.returncode}:\n{done.stdout[-4000:]}")
         self.make_certificates()
 
     def make_certificates(self) -> None:
@@ -94,13 +97,16 @@ class MariaDB:
             return len(connection.recv(5)) == 5
         return False
 
-    def sql(self, text: str) -> None:
-        """As root, by MariaDB's own client."""
-        subprocess.run(
-            ["mariadb", "--no-defaults", f"--socket={self.socket}", "-uroot", "-e", text],
+    def sql(self, text: str) -> str:
+        """As root, by MariaDB's own client. Gives the rows, a line each."""
+        return subprocess.run(
+            ["mariadb", "--no-defaults", f"--socket={self.socket}", "-uroot", "-N",
+             "--default-character-set=utf8mb4", "-e", text],
             check=True,
             capture_output=True,
-        )  # fmt: skip
+            text=True,
+            encoding="utf-8",
+        ).stdout  # fmt: skip
 
     def kill(self) -> None:
         assert self.process is not None

@@ -9,6 +9,7 @@ mod link;
 mod log;
 mod mysql;
 mod names;
+mod panics;
 mod process;
 mod response;
 mod signals;
@@ -128,6 +129,7 @@ fn log_prefix(level: &str) -> String {
 #[pymodule]
 #[pyo3(name = "_trivet_native")]
 fn native(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    panics::end_the_process();
     module.add("BUILD", trivet_wire::BUILD)?;
     module.add_class::<input::Input>()?;
     module.add_function(wrap_pyfunction!(start, module)?)?;

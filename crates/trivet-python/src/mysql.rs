@@ -155,6 +155,7 @@ impl Database {
             }
         };
         let limit = |seconds: f64| (seconds > 0.0).then(|| Duration::from_secs_f64(seconds));
+        let answer = limit(read_timeout);
         let named = socket.clone().unwrap_or_else(|| format!("{host}:{port}"));
         let opts = OptsBuilder::new()
             .ip_or_hostname(Some(host))
@@ -166,7 +167,8 @@ impl Database {
             .db_name(Some(database))
             .max_allowed_packet(Some(PACKET_BYTES_MAX))
             .tcp_connect_timeout(limit(connect_timeout))
-            .read_timeout(limit(read_timeout))
+            // Of the handshake; afterwards it is `answer`.
+            .read_timeout(limit(connect_timeout).or(answer))
             .write_timeout(limit(write_timeout))
             .tcp_keepalive_time_ms(Some(KEEPALIVE_MILLISECONDS))
             .tcp_user_timeout_ms(Some(UNACKNOWLEDGED_MILLISECONDS))
@@ -179,6 +181,7 @@ impl Database {
             host: named,
             size: pool,
             wait: Duration::from_secs_f64(pool_timeout),
+            answer,
         };
         Ok(Self { pool: Mutex::new(Arc::new(Pool::new(settings))), classes: Mutex::default() })
     }
@@ -370,6 +373,7 @@ impl Database {
 #[pymodule]
 #[pyo3(name = "_mysql")]
 fn python_module(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    crate::panics::end_the_process();
     module.add_class::<Database>()?;
     module.add_class::<Connection>()?;
     Ok(())

@@ -175,5 +175,6 @@ impl Environment {
 #[pymodule]
 #[pyo3(name = "_templates")]
 pub(crate) fn templates(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    crate::panics::end_the_process();
     module.add_class::<Environment>()
 }

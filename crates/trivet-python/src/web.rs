@@ -24,6 +24,7 @@ use pyo3::prelude::*;
 #[pymodule]
 #[pyo3(name = "_web")]
 pub(crate) fn web(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    crate::panics::end_the_process();
     module.add("BUILD", trivet_wire::BUILD)?;
     module.add_class::<app::App>()?;
     module.add_class::<app::Flight>()?;

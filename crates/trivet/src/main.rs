@@ -26,6 +26,12 @@ use crate::failure::{Failure, SOFTWARE, USAGE};
 use crate::flags::{Cli, Command, Run};
 
 fn main() -> ExitCode {
+    // A panic ends the process, whichever thread it is in: its supervisor starts another.
+    let tell = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panicked| {
+        tell(panicked);
+        std::process::abort();
+    }));
     let args: Vec<OsString> = std::env::args_os().collect();
     // The second life of this binary: the supervisor starts it so.
     if args.len() == 2 && args[1] == "edge" {

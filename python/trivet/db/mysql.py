@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from trivet import _load
 
@@ -12,9 +12,15 @@ from .rows import Result, Row
 from .statements import Plan
 from .urls import count, seconds
 
+if TYPE_CHECKING:
+    from trivet import _mysql
+
 POOL_SIZE = 10
 POOL_TIMEOUT_SECONDS = 10.0
 CONNECT_TIMEOUT_SECONDS = 10.0
+# Nothing is waited for for ever: not even a server that announces more bytes than it sends.
+READ_TIMEOUT_SECONDS = 3600.0
+WRITE_TIMEOUT_SECONDS = 60.0
 TLS = {
     "off": "off",
     "0": "off",
@@ -53,10 +59,10 @@ class MySQL:
     """The engine of `mysql://` URLs: at most `pool` connections for each process.
 
     Times are in seconds, 0 for no limit: `pool_timeout` to wait for a free connection, `connect_timeout` to
-    open one, `read_timeout` and `write_timeout` for each answer of the server and each sending. `socket` is
-    the path of a Unix socket, used instead of host and port. `tls` `on` verifies the server against
-    `tls_ca` and the public authorities, `unverified` only encrypts; `tls_cert` and `tls_key` identify us.
-    The files are PEM.
+    open one (and for each answer of a handshake, a ping, a reset), `read_timeout` and `write_timeout` for
+    each other answer of the server and each sending. `socket` is the path of a Unix socket, used instead of
+    host and port. `tls` `on` verifies the server against `tls_ca` and the public authorities, `unverified`
+    only encrypts; `tls_cert` and `tls_key` identify us. The files are PEM.
     """
 
     dialect = "mysql"
@@ -72,8 +78,8 @@ class MySQL:
         pool: int = POOL_SIZE,
         pool_timeout: float = POOL_TIMEOUT_SECONDS,
         connect_timeout: float = CONNECT_TIMEOUT_SECONDS,
-        read_timeout: float = 0.0,
-        write_timeout: float = 0.0,
+        read_timeout: float = READ_TIMEOUT_SECONDS,
+        write_timeout: float = WRITE_TIMEOUT_SECONDS,
         socket: str | None = None,
         tls: str = "off",
         tls_ca: str | None = None,
@@ -87,7 +93,7 @@ class MySQL:
         self.workers = pool
         self.database = database
         self.name = f"mysql://{user}@{socket or f'{host}:{port}'}/{database}"
-        self.native = _load.native("_mysql").Database(
+        self.native: _mysql.Database = _load.native("_mysql").Database(
             host=host,
             port=port,
             socket=socket,
@@ -110,8 +116,7 @@ class MySQL:
     @property
     def open(self) -> int:
         """How many connections this process has."""
-        opened: int = self.native.open
-        return opened
+        return self.native.open
 
     def query(self, held: Any, plan: Plan, values: Sequence[Any]) -> list[Row]:
         return self._query(held, plan.sql, values, plan.reads, plan.stays)

@@ -1,6 +1,8 @@
 //! One connection: its prepared statements, what it may have left behind in the server, and what is lost with it.
 
 use std::collections::HashMap;
+use std::io::{Error as IoError, ErrorKind};
+use std::mem::ManuallyDrop;
 use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -8,6 +10,9 @@ use std::time::{Duration, Instant};
 use mysql::prelude::{Protocol, Queryable};
 use mysql::{Column, Conn, Opts, QueryResult, Row, Statement, Value};
 use rustix::event::{PollFd, PollFlags};
+use rustix::net::sockopt::{Timeout, set_socket_timeout};
+
+use crate::panics;
 
 /// Prepared statements kept by a connection. Beyond it all are closed and prepared again when they come.
 const STATEMENTS_MAX: usize = 256;
@@ -93,20 +98,37 @@ pub(crate) struct Traits {
     pub(crate) stays: bool,
 }
 
+/// What the client library does with bytes of the server. It panics where a packet is shorter than it must be.
+fn heard<T>(work: impl FnOnce() -> mysql::Result<T>) -> mysql::Result<T> {
+    panics::caught(work).unwrap_or_else(|| {
+        Err(IoError::new(ErrorKind::InvalidData, "the server's answer cannot be understood").into())
+    })
+}
+
 #[derive(Debug)]
 pub(crate) struct Link {
     conn: Conn,
     statements: HashMap<Box<str>, Statement>,
     dirty: bool,
     lost: bool,
+    /// How long is waited for an answer that takes no time: to the handshake, a ping, a reset.
+    greeting: Option<Duration>,
+    /// How long is waited for any other.
+    answer: Option<Duration>,
     used: Instant,
 }
 
 impl Link {
-    pub(crate) fn open(opts: Opts) -> Result<Self, Failure> {
-        match Conn::new(opts) {
+    /// `answer` is how long it will wait for answers, if not for ever.
+    pub(crate) fn open(opts: Opts, answer: Option<Duration>) -> Result<Self, Failure> {
+        let greeting = opts.get_read_timeout().copied();
+        match heard(|| Conn::new(opts)) {
             Ok(conn) => {
-                Ok(Self { conn, statements: HashMap::new(), dirty: false, lost: false, used: Instant::now() })
+                let statements = HashMap::new();
+                let used = Instant::now();
+                let link = Self { conn, statements, dirty: false, lost: false, greeting, answer, used };
+                link.wait_at_most(answer);
+                Ok(link)
             }
             Err(mysql::Error::MySqlError(e)) => {
                 Err(Failure::Unreachable { why: e.message, code: Some(e.code) })
@@ -117,6 +139,22 @@ impl Link {
 
     pub(crate) fn fd(&self) -> RawFd {
         self.conn.as_raw_fd()
+    }
+
+    fn wait_at_most(&self, time: Option<Duration>) {
+        // SAFETY: the descriptor is open as long as `conn` is, which outlives the borrow.
+        let socket = unsafe { BorrowedFd::borrow_raw(self.fd()) };
+        // What the kernel accepted when the connection was opened, it accepts again.
+        let _ = set_socket_timeout(socket, Timeout::Recv, time);
+    }
+
+    /// Something to which the server answers at once.
+    fn greet(&mut self, work: impl FnOnce(&mut Conn) -> mysql::Result<()>) -> bool {
+        self.wait_at_most(self.greeting);
+        let conn = &mut self.conn;
+        let done = heard(|| work(conn)).is_ok();
+        self.wait_at_most(self.answer);
+        done
     }
 
     /// Whether the other end is still there, as far as one can know without sending: a server that has gone, or has had
@@ -133,7 +171,7 @@ impl Link {
 
     /// Whether it can be used after it lay idle. Nothing of a statement has been sent by then.
     pub(crate) fn is_alive(&mut self) -> bool {
-        self.is_quiet() && (self.used.elapsed() < PING_AFTER || self.conn.ping().is_ok())
+        self.is_quiet() && (self.used.elapsed() < PING_AFTER || self.greet(Conn::ping))
     }
 
     /// Makes it as new if a statement may have left something. False: it cannot be used any more.
@@ -144,7 +182,7 @@ impl Link {
         if self.dirty {
             // The server forgets the prepared statements too.
             self.statements.clear();
-            if self.conn.reset().is_err() {
+            if !self.greet(Conn::reset) {
                 return false;
             }
             self.dirty = false;
@@ -162,7 +200,7 @@ impl Link {
         self.dirty |= traits.stays;
         let statement = match self.statements.get(sql) {
             Some(statement) => statement.clone(),
-            None => match self.conn.prep(sql) {
+            None => match heard(|| self.conn.prep(sql)) {
                 Ok(statement) => statement,
                 Err(mysql::Error::MySqlError(e)) if e.code == NOT_PREPARABLE && values.is_empty() => {
                     return self.run_text(sql);
@@ -180,10 +218,7 @@ impl Link {
             )));
         }
         // The client library takes the values by itself; they are gone with the call, for a second try there are others.
-        let answer = match self.conn.exec_iter(&statement, values.to_vec()) {
-            Ok(result) => collect(result),
-            Err(e) => Err(e),
-        };
+        let answer = heard(|| collect(self.conn.exec_iter(&statement, values.to_vec())?));
         match answer {
             Ok(answer) => {
                 self.keep(sql, statement, traits);
@@ -201,10 +236,7 @@ impl Link {
 
     /// A statement as text, without values.
     pub(crate) fn run_text(&mut self, sql: &str) -> Result<Answer, Failure> {
-        let answer = match self.conn.query_iter(sql) {
-            Ok(result) => collect(result),
-            Err(e) => Err(e),
-        };
+        let answer = heard(|| collect(self.conn.query_iter(sql)?));
         answer.map_err(|e| self.failed(e, true))
     }
 
@@ -233,14 +265,18 @@ impl Link {
 }
 
 /// Reads the whole answer. Of several results (a procedure's) the first with rows is given.
-fn collect<T: Protocol>(mut result: QueryResult<'_, '_, '_, T>) -> mysql::Result<Answer> {
+///
+/// When it fails, the rest is not read: by dropping the result one would, from a server that may say anything by then.
+fn collect<T: Protocol>(result: QueryResult<'_, '_, '_, T>) -> mysql::Result<Answer> {
+    let mut result = ManuallyDrop::new(result);
     let mut answer = Answer::default();
     while let Some(set) = result.iter() {
+        let mut set = ManuallyDrop::new(set);
         answer.affected = set.affected_rows();
         answer.last_id = set.last_insert_id().unwrap_or(0);
         let columns: Arc<[Column]> = Arc::from(set.columns().as_ref());
         let wanted = answer.columns.is_none() && !columns.is_empty();
-        for row in set {
+        for row in &mut *set {
             let row = row?;
             if wanted {
                 answer.rows.push(row);
@@ -249,6 +285,8 @@ fn collect<T: Protocol>(mut result: QueryResult<'_, '_, '_, T>) -> mysql::Result
         if wanted {
             answer.columns = Some(columns);
         }
+        ManuallyDrop::into_inner(set);
     }
+    ManuallyDrop::into_inner(result);
     Ok(answer)
 }

@@ -18,6 +18,8 @@ pub(crate) struct Settings {
     pub(crate) size: usize,
     /// How long a statement waits for a connection.
     pub(crate) wait: Duration,
+    /// How long an answer is waited for. None: for ever.
+    pub(crate) answer: Option<Duration>,
 }
 
 #[derive(Debug, Default)]
@@ -100,7 +102,7 @@ impl Pool {
         let opts = &self.settings.opts;
         let host = opts.get_ip_or_hostname();
         if opts.get_ssl_opts().is_some() || opts.get_socket().is_some() || host.parse::<IpAddr>().is_ok() {
-            return Link::open(opts.clone());
+            return Link::open(opts.clone(), self.settings.answer);
         }
         let addresses = (&*host, opts.get_tcp_port())
             .to_socket_addrs()
@@ -111,7 +113,8 @@ impl Pool {
                 IpAddr::V4(ip) => ip.to_string(),
                 IpAddr::V6(ip) => format!("[{ip}]"),
             };
-            match Link::open(OptsBuilder::from_opts(opts.clone()).ip_or_hostname(Some(ip)).into()) {
+            let opts = OptsBuilder::from_opts(opts.clone()).ip_or_hostname(Some(ip)).into();
+            match Link::open(opts, self.settings.answer) {
                 // A server that answers is the one that was meant.
                 Err(failure @ Failure::Unreachable { code: None, .. }) => last = failure,
                 other => return other,

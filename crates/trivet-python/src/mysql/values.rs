@@ -2,7 +2,7 @@
 
 use mysql::consts::ColumnType;
 use mysql::{Column, Row, Value};
-use pyo3::exceptions::PyValueError;
+use pyo3::exceptions::{PyArithmeticError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBool, PyBytes, PyFloat, PyInt, PyList, PyString, PyTuple, PyType};
@@ -22,6 +22,7 @@ struct Known {
     naive: Py<PyAny>,
     row_class: Py<PyAny>,
     wrong: Py<PyAny>,
+    unreadable: Py<PyAny>,
 }
 
 fn known(py: Python<'_>) -> PyResult<&'static Known> {
@@ -38,6 +39,7 @@ fn known(py: Python<'_>) -> PyResult<&'static Known> {
             naive: get("trivet.db.values", "naive")?,
             row_class: get("trivet.db.rows", "row_class")?,
             wrong: get("trivet.db.errors", "ProgrammingError")?,
+            unreadable: get("trivet.db.errors", "OperationalError")?,
         })
     })
 }
@@ -184,11 +186,23 @@ pub(crate) fn rows_to_python<'py>(
         let cells = row.unwrap_raw();
         let mut values = Vec::with_capacity(cells.len());
         for (cell, column) in cells.into_iter().zip(columns) {
-            values.push(to_python(py, known, cell.unwrap_or(Value::NULL), column)?);
+            let value = to_python(py, known, cell.unwrap_or(Value::NULL), column);
+            values.push(value.map_err(|e| unreadable(py, known, &e, column))?);
         }
         list.append(instance(class, PyTuple::new(py, values)?)?)?;
     }
     Ok(list)
+}
+
+/// What the server sent is not what it says it is: damaged on the way, or another program's.
+fn unreadable(py: Python<'_>, known: &Known, error: &PyErr, column: &Column) -> PyErr {
+    if !(error.is_instance_of::<PyValueError>(py) || error.is_instance_of::<PyArithmeticError>(py)) {
+        return error.clone_ref(py);
+    }
+    let name = column.name_str();
+    let why = error.value(py).str().map(|s| s.to_string_lossy().into_owned()).unwrap_or_default();
+    let message = format!("the server's value of the column `{name}` cannot be understood: {why}");
+    known.unreadable.bind(py).call1((message,)).map_or_else(|e| e, PyErr::from_value)
 }
 
 /// `class(values)` for a subclass of tuple, without the way through `type.__call__`: 60 ns of 150 for each row.
@@ -298,7 +312,7 @@ fn split_clock(written: &str) -> Option<(i64, u32)> {
     let minutes: i64 = parts.next()?.parse().ok()?;
     let seconds: i64 = parts.next()?.parse().ok()?;
     let micros = if fraction.is_empty() { 0 } else { format!("{fraction:0<6}").get(..6)?.parse().ok()? };
-    Some((hours.checked_mul(3600)? + minutes * 60 + seconds, micros))
+    Some((hours.checked_mul(3600)?.checked_add(minutes.checked_mul(60)?)?.checked_add(seconds)?, micros))
 }
 
 /// A date or a moment. `0000-00-00` is None; `2026-00-00`, which MySQL may store too, is text.
