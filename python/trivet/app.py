@@ -7,7 +7,8 @@ import os
 import sys
 import threading
 import weakref
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
 from . import errors, failing, foreign, plan
@@ -511,10 +512,21 @@ class App(_web.App, Registrar):
                     raise _several_places([one.prefix for one in others])
                 around = others[0] if others else place
             place = around
-        path = self._path(name, values or {}, place)
+        known: dict[str, object] = {}
+        if route is not None and route._place is not None and "{" in route._place.prefix:
+            # Below `/shops/{shop}` the shop is this request's, unless somebody names another.
+            shared = _web.template_parameters(route._place.prefix, self._known_converters(), True)
+            known = {n: request.params[n] for n, _ in shared}
+        path = self._path(name, values or {}, place, known)
         return "/" + _web.quote_path(script) + path if script else path
 
-    def _path(self, name: str, values: dict[str, object], place: Place | None) -> str:
+    def _path(
+        self,
+        name: str,
+        values: dict[str, object],
+        place: Place | None,
+        known: Mapping[str, object] = MappingProxyType({}),
+    ) -> str:
         """The path below `SCRIPT_NAME` of the route that has this name as seen from a place."""
         named = [r for r in self._decided or () if r.name == name and r.kind != "mount"]
         problem: Exception = LookupError(f"no route is called `{name}`")
@@ -522,10 +534,11 @@ class App(_web.App, Registrar):
             near = [route for route in named if place is None or route._is_within(place)]
             for route in near:
                 wanted = {n for n, _ in _web.template_parameters(route.template, self._known_converters())}
-                if not wanted <= values.keys():
-                    problem = ValueError(f"`{route.template}` needs `{min(wanted - values.keys())}`")
+                given = {**known, **values}
+                if not wanted <= given.keys():
+                    problem = ValueError(f"`{route.template}` needs `{min(wanted - given.keys())}`")
                     continue
-                inside = [(n, str(values[n])) for n in sorted(wanted)]
+                inside = [(n, str(given[n])) for n in sorted(wanted)]
                 path: str = _web.build_path(route.template, self._known_converters(), inside)
                 query = [
                     (n, str(one))
@@ -606,11 +619,9 @@ class App(_web.App, Registrar):
 
     def _place_at(self, request: _web.Request) -> Place | None:
         """The innermost app's that the path of a request without a route leads to."""
-        path = request.environ.get("PATH_INFO", "")
-        for place in self._places:
-            if path == place.prefix or path.startswith(place.prefix + "/"):
-                return place
-        return None
+        path = request.environ.get("PATH_INFO", "").encode("latin-1", "replace").decode("utf-8", "replace")
+        segments = path.split("/")
+        return next((place for place in self._places if place.leads(segments)), None)
 
     def _error_handler(self, request: _web.Request, error: BaseException) -> Callable[..., Any] | None:
         owners = self._owners_at(request)

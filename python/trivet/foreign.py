@@ -39,7 +39,10 @@ def answer(request: _web.Request, app: WSGI, below: str) -> Response:
 
     result = app(environ, start_response)
     if isinstance(result, (list, tuple)) and told:
-        return _whole(told, b"".join([*written, *result]))
+        body = b"".join([*written, *result])
+        # To HEAD an app need not say how long the body would be; then nobody does.
+        if body or environ.get("REQUEST_METHOD") != "HEAD":
+            return Response(body, told[0], _end_to_end(told[1]))
     try:
         iterator = iter(result)
         # PEP 3333 lets an app call `start_response` as late as with its first piece.
@@ -54,10 +57,6 @@ def answer(request: _web.Request, app: WSGI, below: str) -> Response:
         raise
     response.body = _Foreign([*written, first], iterator, result)
     return response
-
-
-def _whole(told: list[Any], body: bytes) -> Response:
-    return Response(body, told[0], _end_to_end(told[1]))
 
 
 def _end_to_end(fields: list[tuple[str, str]]) -> list[tuple[str, str]]:

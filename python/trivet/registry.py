@@ -91,6 +91,18 @@ class Place:
         self.above = above
         #: The innermost first.
         self.owners: tuple[App, ...] = (app, *(above.owners if above is not None else ()))
+        #: Decoded; None where there is a parameter.
+        self._segments = [
+            None if "{" in segment.replace("{{", "") else segment.replace("{{", "{").replace("}}", "}")
+            for segment in prefix.split("/")
+        ]
+
+    def leads(self, path: list[str]) -> bool:
+        """Whether a path, in decoded segments, is at its prefix or below."""
+        wanted = self._segments
+        return len(path) >= len(wanted) and all(
+            want is None or want == given for want, given in zip(wanted, path, strict=False)
+        )
 
 
 @dataclass(eq=False)

@@ -500,7 +500,7 @@ class FileResponse(Response):
             if not stat.S_ISREG(told.st_mode):
                 opened.close()
                 raise OSError(f"`{self._source.path}` is no regular file any more")
-            if self.status == 200 and self._etag != _etag_of(told):
+            if self._etag != _etag_of(told) and self.body.pieces == [(0, self._size)]:
                 # It was changed since this answer was made.
                 self._tell(told.st_size, told.st_mtime, _etag_of(told))
         self.body = FileBody(self._source, self.body.pieces, opened)

@@ -835,3 +835,71 @@ def test_fields_of_a_response_may_be_put_in_their_place_as_a_dict() -> None:
 
     answer = Caller(app).get("/")
     assert (answer["X-A"], answer["Content-Type"]) == ("1", "text/plain")
+
+
+class OwnHeaders(Headers):
+    pass
+
+
+def test_fields_may_be_pairs_of_any_kind_and_copies_keep_their_class() -> None:
+    assert Headers([["X-A", 1]]).items() == [("X-A", "1")]  # type: ignore[arg-type,list-item]
+    assert type(OwnHeaders({"X-A": "1"}).copy()) is OwnHeaders
+    assert Headers([("Set-Cookie", "a=1"), ("set-cookie", "b=2")]).keys() == ["Set-Cookie"]
+    for wrong in (["X-A"], [("X-A",)], [("X-A", "1", "2")], [1]):
+        with pytest.raises(TypeError, match="pairs of a name and a value"):
+            Headers(wrong)  # type: ignore[arg-type]
+
+
+def test_an_answer_that_hands_out_its_own_fields_is_no_crash() -> None:
+    class Shared(Response):
+        __slots__ = ()
+
+        def _copy(self) -> Response:
+            return self
+
+    app = App()
+    kept = Shared("x", headers={"X-A": "1"})
+
+    @app.get("/")
+    def handler() -> Any:
+        return kept, 201, kept.headers
+
+    assert Caller(app).get("/")["X-A"] == "1"
+
+
+def test_head_may_tell_a_length_that_get_would_have() -> None:
+    app = App()
+
+    @app.head("/")
+    def handler() -> Any:
+        return "", 200, {"Content-Length": "50"}
+
+    assert Caller(app).head("/")["Content-Length"] == "50"
+
+
+def test_a_constant_file_with_a_status_follows_the_file(tmp_path: Path) -> None:
+    page = tmp_path / "gone.html"
+    page.write_bytes(b"first, and longer")
+    constant = file(page)
+    app = App()
+
+    @app.get("/")
+    def handler() -> Any:
+        return constant, 404
+
+    assert Caller(app).get("/").body == b"first, and longer"
+    page.write_bytes(b"second")
+    os.utime(page, ns=(1, 1))
+    answer = Caller(app).get("/")
+    assert (answer.status, answer.body, answer["Content-Length"]) == (404, b"second", "6")
+
+
+def test_a_mounted_app_may_leave_the_length_of_head_untold() -> None:
+    def old(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        start_response("200 OK", [("Content-Type", "text/plain")])
+        return [] if environ["REQUEST_METHOD"] == "HEAD" else [b"hello"]
+
+    app = App()
+    app.mount("/old", old)
+    assert Caller(app).get("/old/")["Content-Length"] == "5"
+    assert Caller(app).head("/old/").all("Content-Length") == []

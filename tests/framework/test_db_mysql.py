@@ -26,7 +26,7 @@ from trivet.db import (
     ProgrammingError,
     migrate,
 )
-from trivet.db.migrate import MigrationError
+from trivet.db.migrate import MigrationError, patient
 
 pytestmark = pytest.mark.skipif(shutil.which("mariadbd") is None, reason="MariaDB is not installed")
 
@@ -704,3 +704,19 @@ def test_processes_that_migrate_at_once_apply_each_once(db: Database, tmp_path: 
     assert [run.returncode for run in runs] == [0] * 4
     assert sorted(text.count("applied `") for text in said) == [0, 0, 0, 11]
     assert db.value("SELECT count(*) FROM people") == 11
+
+
+def test_a_lost_transaction_is_not_waited_for_twice(server: mariadb.MariaDB) -> None:
+    with Database(server.url("read_timeout=1&pool=1")) as db:
+        begun = clock.monotonic()
+        with pytest.raises(OperationalError, match="no answer in time"), db.tx():
+            db.query("SELECT SLEEP(6)")
+        assert clock.monotonic() - begun < 1.8
+        assert db.value("SELECT 42") == 42
+
+
+def test_a_statement_of_a_migration_takes_its_time() -> None:
+    assert patient("mysql://u@h/d") == "mysql://u@h/d?read_timeout=0"
+    assert patient("mysql://u@h/d?pool=1") == "mysql://u@h/d?pool=1&read_timeout=0"
+    assert patient("mysql://u@h/d?read_timeout=9") == "mysql://u@h/d?read_timeout=9"
+    assert patient("sqlite:///a") == "sqlite:///a"

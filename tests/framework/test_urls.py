@@ -6,6 +6,7 @@ import asyncio
 import gc
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from framework.caller import Caller
@@ -216,3 +217,23 @@ def test_a_parameter_may_be_called_name() -> None:
         return req.url_for("page", name=name) + app.url("page", name=name)
 
     assert ask_wsgi(app, "/ada").text == "/ada/ada"
+
+
+@pytest.mark.parametrize("prefix", ["/a b", "/é", "/{tenant}", "/x-{tenant}"])
+def test_a_mounted_app_answers_what_is_missing_below_it(prefix: str) -> None:
+    below = App()
+
+    @below.error(404)
+    def missing(req: Request) -> tuple[str, int]:
+        return "below", 404
+
+    @below.get("/here", name="here")
+    def here(req: Request) -> str:
+        return req.url_for("here")
+
+    app = App()
+    app.mount(prefix, below)
+    at = prefix.replace("{tenant}", "acme")
+    caller = Caller(app)
+    assert caller.get(f"{at}/none").text == "below"
+    assert caller.get(f"{at}/here").text == quote(f"{at}/here")

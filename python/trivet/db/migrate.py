@@ -184,7 +184,15 @@ def compare(migrations: list[Migration], rows: Sequence[Any]) -> dict[int, tuple
 def as_database(database: str | Database | None) -> tuple[Database, bool]:
     if isinstance(database, Database):
         return database, False
-    return Database(database), True
+    return Database(patient(database)), True
+
+
+def patient(url: str | None) -> str:
+    """A statement of a migration may take as long as it takes."""
+    url = url or os.environ.get("TRIVET_DB") or DEFAULT_URL
+    if url.startswith("mysql://") and "read_timeout=" not in url:
+        url += ("&" if "?" in url else "?") + "read_timeout=0"
+    return url
 
 
 def now() -> str:
@@ -304,7 +312,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--status", action="store_true", help="only list them; exit code 1 if one is pending")
     given = parser.parse_args(arguments)
     try:
-        database = Database(given.url)
+        database = Database(patient(given.url))
     except ValueError as error:
         print(error, file=sys.stderr)
         return EXIT_USAGE

@@ -197,6 +197,7 @@ impl Link {
 
     /// A statement with its values. Preparing does nothing yet: until then nothing is `sent`.
     pub(crate) fn run(&mut self, sql: &str, values: &[Value], traits: Traits) -> Result<Answer, Failure> {
+        self.still_there()?;
         self.dirty |= traits.stays;
         let statement = match self.statements.get(sql) {
             Some(statement) => statement.clone(),
@@ -236,8 +237,17 @@ impl Link {
 
     /// A statement as text, without values.
     pub(crate) fn run_text(&mut self, sql: &str) -> Result<Answer, Failure> {
+        self.still_there()?;
         let answer = heard(|| collect(self.conn.query_iter(sql)?));
         answer.map_err(|e| self.failed(e, true))
+    }
+
+    /// An answer that comes late is not the next statement's.
+    fn still_there(&self) -> Result<(), Failure> {
+        if self.lost {
+            return Err(Failure::Lost { why: "the connection was lost before".into(), sent: false });
+        }
+        Ok(())
     }
 
     fn keep(&mut self, sql: &str, statement: Statement, traits: Traits) {

@@ -142,7 +142,8 @@ impl<'py> Answer<'py> {
                 response.setattr(&hooks(py)?.keys.status, status)?;
             }
             if let Some(fields) = fields {
-                headers_of(py, &response)?.borrow_mut().take(py, Headers::read(fields)?)?;
+                let given = Headers::read(fields)?;
+                headers_of(py, &response)?.try_borrow_mut()?.take(py, given)?;
             }
             let request = life.request(py, table)?;
             return response.call_method1("_prepare", (request,)).map(Self::Full);
@@ -168,7 +169,8 @@ impl<'py> Answer<'py> {
             }
             (Some(given), _) => {
                 let response = answer.full(py)?;
-                headers_of(py, &response)?.borrow_mut().take(py, Headers::read(given)?)?;
+                let given = Headers::read(given)?;
+                headers_of(py, &response)?.try_borrow_mut()?.take(py, given)?;
                 answer = Self::Full(response);
             }
         }
@@ -201,7 +203,7 @@ impl<'py> Answer<'py> {
             return Ok(Self::Plain { status, fields, body });
         }
         let response = self.full(py)?;
-        headers_of(py, &response)?.borrow_mut().keep_private(py, &hooks(py)?.heads.private);
+        headers_of(py, &response)?.try_borrow_mut()?.keep_private(py, &hooks(py)?.heads.private);
         Ok(Self::Full(response))
     }
 
@@ -291,13 +293,9 @@ pub(crate) fn send<'py>(
             raw::list(py, [kind.pair(hooks).bind(py).clone(), private, length()?])?
         }
         fields => {
-            let (list, _) = fields
-                .headers(py, hooks)
-                .list(py, |known| known == Known::Other || { known == Known::Type && !bodiless })?;
-            if !bodiless {
-                list.append(length()?)?;
-            }
-            list.into_any()
+            let whole = Some(body.as_bytes().len());
+            let headers = fields.headers(py, hooks);
+            head_fields(py, hooks, &headers, whole, bodiless, is_head)?.into_any()
         }
     };
     let status = hooks.heads.status(status).ok_or_else(bad_status)?.bind(py).clone().into_any();
@@ -375,20 +373,16 @@ fn headers_of<'py>(py: Python<'py>, response: &Bound<'py, PyAny>) -> PyResult<Bo
     }
 }
 
-/// The head of a `Response`.
-fn head_of<'py>(
+/// The list for `start_response`. `whole`: the body's bytes, where it is all there.
+fn head_fields<'py>(
     py: Python<'py>,
     hooks: &Hooks,
-    response: &Bound<'py, PyAny>,
+    headers: &Headers,
+    whole: Option<usize>,
+    bodiless: bool,
     is_head: bool,
-) -> PyResult<Head<'py>> {
-    let status = response.getattr(&hooks.keys.status)?.extract::<u16>().ok().filter(|s| *s >= 200);
-    let status = status.ok_or_else(bad_status)?;
-    let bodiless = is_bodiless(status);
-    let body = response.getattr(&hooks.keys.body)?;
-    let whole = body.cast_exact::<PyBytes>().ok().map(|body| body.as_bytes().len());
-    let headers = headers_of(py, response)?;
-    let (fields, has) = headers.borrow().list(py, |known| match known {
+) -> PyResult<Bound<'py, PyList>> {
+    let (fields, has) = headers.list(py, |known| match known {
         Known::Type => !bodiless,
         // What we count ourselves is right; only HEAD may speak of a body that is not made.
         Known::Length => !bodiless && !whole.is_some_and(|bytes| bytes > 0 || !is_head),
@@ -404,6 +398,23 @@ fn head_of<'py>(
             fields.append(hooks.heads.length(py, bytes)?)?;
         }
     }
+    Ok(fields)
+}
+
+/// The head of a `Response`.
+fn head_of<'py>(
+    py: Python<'py>,
+    hooks: &Hooks,
+    response: &Bound<'py, PyAny>,
+    is_head: bool,
+) -> PyResult<Head<'py>> {
+    let status = response.getattr(&hooks.keys.status)?.extract::<u16>().ok().filter(|s| *s >= 200);
+    let status = status.ok_or_else(bad_status)?;
+    let bodiless = is_bodiless(status);
+    let body = response.getattr(&hooks.keys.body)?;
+    let whole = body.cast_exact::<PyBytes>().ok().map(|body| body.as_bytes().len());
+    let headers = headers_of(py, response)?;
+    let fields = head_fields(py, hooks, &*headers.try_borrow()?, whole, bodiless, is_head)?;
     let status = hooks.heads.status(status).ok_or_else(bad_status)?.bind(py).clone().into_any();
     Ok(Head { status, fields, body, bodiless })
 }

@@ -1,6 +1,6 @@
 //! Header fields of an answer: checked when they are set, so that sending them is no more than handing them over.
 
-use pyo3::exceptions::{PyKeyError, PyValueError};
+use pyo3::exceptions::{PyKeyError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyIterator, PyList, PyMapping, PyString, PyTuple};
 use trivet_http::field;
@@ -108,7 +108,7 @@ impl Headers {
     pub(crate) fn read(fields: &Bound<'_, PyAny>) -> PyResult<Self> {
         let py = fields.py();
         if let Ok(other) = fields.cast::<Self>() {
-            return Ok(other.borrow().clone_in(py));
+            return Ok(other.try_borrow()?.clone_in(py));
         }
         let mut made = Vec::new();
         if let Ok(dict) = fields.cast_exact::<PyDict>() {
@@ -117,12 +117,12 @@ impl Headers {
             }
         } else if let Ok(mapping) = fields.cast::<PyMapping>() {
             for pair in mapping.items()?.iter() {
-                let (name, value) = pair.extract::<(Bound<'_, PyAny>, Bound<'_, PyAny>)>()?;
+                let (name, value) = two(&pair)?;
                 add_all(&mut made, &name, &value)?;
             }
         } else {
             for pair in fields.try_iter()? {
-                let (name, value) = pair?.extract::<(Bound<'_, PyAny>, Bound<'_, PyAny>)>()?;
+                let (name, value) = two(&pair?)?;
                 made.push(Field::new(&name, &value)?);
             }
         }
@@ -208,6 +208,14 @@ impl Has {
     }
 }
 
+/// A name and a value, as a tuple or a list.
+fn two<'py>(pair: &Bound<'py, PyAny>) -> PyResult<(Bound<'py, PyAny>, Bound<'py, PyAny>)> {
+    if (pair.is_instance_of::<PyTuple>() || pair.is_instance_of::<PyList>()) && pair.len()? == 2 {
+        return Ok((pair.get_item(0)?, pair.get_item(1)?));
+    }
+    Err(PyTypeError::new_err("header fields are a mapping, or pairs of a name and a value"))
+}
+
 /// A field of a mapping: each of several values is a field.
 fn add_all(fields: &mut Vec<Field>, name: &Bound<'_, PyAny>, value: &Bound<'_, PyAny>) -> PyResult<()> {
     if value.is_instance_of::<PyList>() || value.is_instance_of::<PyTuple>() {
@@ -232,7 +240,7 @@ impl Headers {
     /// One more field, whether there is one of that name or not.
     fn add(slf: &Bound<'_, Self>, name: &Bound<'_, PyString>, value: &Bound<'_, PyAny>) -> PyResult<()> {
         let field = Field::new(name, value)?;
-        slf.borrow_mut().fields.push(field);
+        slf.try_borrow_mut()?.fields.push(field);
         Ok(())
     }
 
@@ -252,7 +260,7 @@ impl Headers {
         value: &Bound<'_, PyAny>,
     ) -> PyResult<()> {
         let field = Field::new(name, value)?;
-        slf.borrow_mut().take(slf.py(), Self { fields: vec![field] })
+        slf.try_borrow_mut()?.take(slf.py(), Self { fields: vec![field] })
     }
 
     fn __delitem__(&mut self, py: Python<'_>, name: &Bound<'_, PyString>) -> PyResult<()> {
@@ -271,11 +279,7 @@ impl Headers {
 
     /// The names, each once, as they were first written.
     fn __iter__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyIterator>> {
-        let names = PyDict::new(py);
-        for field in &self.fields {
-            names.set_item(field.name(py)?, py.None())?;
-        }
-        names.try_iter()
+        self.keys(py)?.try_iter()
     }
 
     fn __len__(&self) -> usize {
@@ -284,7 +288,7 @@ impl Headers {
 
     fn __eq__(&self, py: Python<'_>, other: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
         let Ok(other) = other.cast::<Self>() else { return Ok(py.NotImplemented()) };
-        let other = other.borrow();
+        let other = other.try_borrow()?;
         let mut same = self.fields.len() == other.fields.len();
         for (a, b) in self.fields.iter().zip(&other.fields) {
             let name = a.name(py)?;
@@ -319,12 +323,16 @@ impl Headers {
         name: &Bound<'py, PyString>,
         value: &Bound<'py, PyAny>,
     ) -> PyResult<Bound<'py, PyString>> {
-        if let Some(found) = slf.borrow().first(slf.py(), name)? {
+        if let Some(found) = slf.try_borrow()?.first(slf.py(), name)? {
             return Ok(found);
         }
         let field = Field::new(name, value)?;
+        // The value's own code may have set it.
+        if let Some(found) = slf.try_borrow()?.first(slf.py(), name)? {
+            return Ok(found);
+        }
         let value = field.value(slf.py());
-        slf.borrow_mut().fields.push(field);
+        slf.try_borrow_mut()?.fields.push(field);
         value
     }
 
@@ -350,13 +358,21 @@ impl Headers {
 
     /// The names, each once, as they were first written: makes `dict(headers)` work.
     fn keys<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
-        self.__iter__(py)?.collect::<PyResult<Vec<_>>>().and_then(|names| PyList::new(py, names))
+        let names = PyList::empty(py);
+        for (at, field) in self.fields.iter().enumerate() {
+            let name = field.name(py)?;
+            let text = raw::utf8(&name)?.as_bytes();
+            if !self.fields[..at].iter().any(|before| before.is(py, text)) {
+                names.append(name)?;
+            }
+        }
+        Ok(names)
     }
 
     /// Each given field replaces those of its name; several given ones of one name all stay.
     fn update(slf: &Bound<'_, Self>, fields: &Bound<'_, PyAny>) -> PyResult<()> {
         let given = Self::read(fields)?;
-        slf.borrow_mut().take(slf.py(), given)
+        slf.try_borrow_mut()?.take(slf.py(), given)
     }
 
     /// Adds names to `Vary` that are not in it.
@@ -364,7 +380,7 @@ impl Headers {
     fn vary(slf: &Bound<'_, Self>, names: Vec<String>) -> PyResult<()> {
         let py = slf.py();
         let mut words = Vec::new();
-        for field in slf.borrow().fields.iter().filter(|field| field.is(py, b"vary")) {
+        for field in slf.try_borrow()?.fields.iter().filter(|field| field.is(py, b"vary")) {
             let value = field.value(py)?;
             let given = raw::utf8(&value)?.split(',').map(str::trim).filter(|word| !word.is_empty());
             words.extend(given.map(str::to_owned));
@@ -383,16 +399,16 @@ impl Headers {
         }
         let value = PyString::new(py, &words.join(", "));
         let field = Field::new(PyString::intern(py, "Vary").as_any(), value.as_any())?;
-        slf.borrow_mut().take(py, Self { fields: vec![field] })
+        slf.try_borrow_mut()?.take(py, Self { fields: vec![field] })
     }
 
     /// Another one with the same fields.
-    fn copy(&self, py: Python<'_>) -> Self {
-        self.clone_in(py)
+    fn copy<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        slf.get_type().call1((slf,))
     }
 
     fn __reduce__<'py>(slf: &Bound<'py, Self>) -> PyResult<(Bound<'py, PyAny>, (Bound<'py, PyList>,))> {
-        Ok((slf.get_type().into_any(), (slf.borrow().items(slf.py())?,)))
+        Ok((slf.get_type().into_any(), (slf.try_borrow()?.items(slf.py())?,)))
     }
 
     fn __repr__(&self, py: Python<'_>) -> PyResult<String> {
