@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from .environ import Input, Receive, Scope, Send, environ_of
 from .http import Http
-from .lanes import Lanes
+from .lanes import Ended, Lanes
 from .websocket import Conversation, Disconnected, WebSocket
 
 if TYPE_CHECKING:
@@ -30,6 +30,12 @@ class Asgi:
         self._lanes = Lanes()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await self._serve(scope, receive, send)
+        except (SystemExit, KeyboardInterrupt) as error:
+            raise Ended(error) from error
+
+    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         kind = scope["type"]
         if kind == "lifespan":
             await self._lifespan(receive, send)

@@ -8,13 +8,21 @@ import sys
 from collections.abc import Awaitable
 from typing import TYPE_CHECKING, Any
 
+from .. import failing
+from .._load import native
+from ..errors import HTTPError
 from ..response import FileBody, Response
 from .environ import Input
-from .lanes import Lane, Need
+from .lanes import Ended, Lane, Need
 
 if TYPE_CHECKING:
     from .. import _web
     from . import Asgi
+else:
+    _web = native("_web")
+
+#: What a handler may raise that ends the process where nobody else catches it.
+ENDING = (Ended, SystemExit, KeyboardInterrupt)
 
 
 class Exchange:
@@ -34,6 +42,15 @@ class Exchange:
         """To the answer, or to what has to be awaited for one."""
         app = self.asgi._app
         app.freeze()
+        try:
+            await self._open()
+        except ENDING as error:
+            self.response = self._ended(error)
+        if self.response is None:
+            self.lane.tell()
+
+    async def _open(self) -> None:
+        app = self.asgi._app
         if self.asgi._may_block(self.environ["REQUEST_METHOD"]):
             await self.lane.run(self._begin, undo=self._give_up, must=False)
         else:
@@ -41,8 +58,6 @@ class Exchange:
             if not self.flight.is_async:
                 # The handler may begin what goes on while its answer is sent.
                 await self.lane.run(self._call, undo=self._give_up, must=False)
-        if self.response is None:
-            self.lane.tell()
 
     async def handle(self) -> Any:
         """The value of what is awaited."""
@@ -54,7 +69,10 @@ class Exchange:
         """The answer for the handler's value."""
         assert self.flight is not None, "there is no answer yet"
         if not self.lane.used:
-            self.response = self.flight.finish(value)
+            try:
+                self.response = self.flight.finish(value)
+            except ENDING as error:
+                self.response = self._ended(error)
             return self.response
         return await self._end(self.flight.finish, value)
 
@@ -105,9 +123,22 @@ class Exchange:
             return response
 
         self.lane.hear()
-        response = await self.lane.run(end, undo=self._give_up)
+        try:
+            response = await self.lane.run(end, undo=self._give_up)
+        except ENDING as error:
+            self.response = response = self._ended(error)
         self.lane.tell()
         return response
+
+    def _ended(self, error: BaseException) -> Response:
+        """500, as under WSGI: no error handler is asked."""
+        ended = error if isinstance(error, Ended) else Ended(error)
+        if ended is not error:
+            ended.__cause__ = error
+        if self.asgi._app.propagate_errors:
+            raise ended
+        failing.report(self.environ, ended)
+        return failing.default_answer(_web.Request(self.environ), HTTPError(500))
 
     def _give_up(self, error: BaseException | None = None) -> None:
         """Ends what nobody waits for any more, so that everything around it is told."""

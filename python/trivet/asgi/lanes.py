@@ -31,6 +31,13 @@ IDLE_SECONDS = 10.0
 _MISSING = object()
 
 
+class Ended(RuntimeError):
+    """Code of the app raised what would end the server's loop, and with it all other requests."""
+
+    def __init__(self, error: BaseException) -> None:
+        super().__init__(f"the app raised `{error!r}`")
+
+
 class Need(Enum):
     """What the next step of a lane needs, and whatever else there is in the thread."""
 
@@ -215,6 +222,10 @@ class Lane:
                 value = self.context.run(function, *args)
             except BaseException as error:  # noqa: BLE001 - it is whose result it is
                 self.need = self.context.run(self._needs)
+                if isinstance(error, (SystemExit, KeyboardInterrupt)):
+                    ended = Ended(error)
+                    ended.__cause__ = error
+                    error = ended
                 result.set_exception(error)
             else:
                 self.need = self.context.run(self._needs)

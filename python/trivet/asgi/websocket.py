@@ -122,7 +122,7 @@ class Conversation(Exchange):
             await self.handle()
         except Disconnected:
             await self.finish(None)
-        except Exception as error:  # noqa: BLE001 - what became of it is logged or raised there
+        except (Exception, SystemExit, KeyboardInterrupt) as error:  # noqa: BLE001 - it is logged or raised there
             response = await self.fail(error)
             if socket._state == "new":
                 await self._refuse(response)
