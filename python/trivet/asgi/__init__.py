@@ -8,6 +8,7 @@ handler and the pieces of its answer.
 from __future__ import annotations
 
 import asyncio
+import os
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -27,13 +28,20 @@ class Asgi:
 
     def __init__(self, app: App) -> None:
         self._app = app
-        self._lanes = Lanes()
+        self._lanes_here = Lanes()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             await self._serve(scope, receive, send)
         except (SystemExit, KeyboardInterrupt) as error:
             raise Ended(error) from error
+
+    @property
+    def _lanes(self) -> Lanes:
+        # A forked child has the object but not the threads.
+        if self._lanes_here.pid != os.getpid():
+            self._lanes_here = Lanes()
+        return self._lanes_here
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         kind = scope["type"]

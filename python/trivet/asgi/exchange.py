@@ -6,6 +6,7 @@ import asyncio
 import inspect
 import sys
 from collections.abc import Awaitable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from .. import failing
@@ -13,7 +14,7 @@ from .._load import native
 from ..errors import HTTPError
 from ..response import FileBody, Response
 from .environ import Input
-from .lanes import Ended, Lane, Need
+from .lanes import Busy, Ended, Lane, Need
 
 if TYPE_CHECKING:
     from .. import _web
@@ -46,6 +47,8 @@ class Exchange:
             await self._open()
         except ENDING as error:
             self.response = self._ended(error)
+        except Busy:
+            self.response = self._busy()
         if self.response is None:
             self.lane.tell()
 
@@ -55,7 +58,9 @@ class Exchange:
             await self.lane.run(self._begin, undo=self._give_up, must=False)
         else:
             self.flight = app._open(self.environ)
-            if not self.flight.is_async:
+            if self.flight.is_async:
+                self.lane.begun = True
+            else:
                 # The handler may begin what goes on while its answer is sent.
                 await self.lane.run(self._call, undo=self._give_up, must=False)
 
@@ -106,6 +111,8 @@ class Exchange:
         self.flight = self.asgi._app._open(self.environ)
         if not self.flight.is_async:
             self._call()
+        elif self._needs() is Need.ALONE and not self.lane.keep():
+            self.response = self.flight.fail(HTTPError(503))
 
     def _call(self) -> None:
         """Runs the handler in the thread of its providers: some of what they give belongs to a thread."""
@@ -113,8 +120,18 @@ class Exchange:
         given = self.flight.run()
         if isinstance(given, Response):
             self.response = given
+            if self._needs() is Need.ALONE and not self.lane.keep():
+                self.response = self._busy()
+                with suppress(HTTPError):
+                    given._give_back(HTTPError(503))
+                given.close()
         else:
             self.awaitable = given
+            if self._needs() is Need.ALONE and not self.lane.keep():
+                close = getattr(given, "close", None)
+                if close is not None:
+                    close()
+                self.response = self.flight.fail(HTTPError(503))
 
     async def _end(self, how: Any, what: object) -> Response:
         def end() -> Response:
@@ -129,6 +146,9 @@ class Exchange:
             self.response = response = self._ended(error)
         self.lane.tell()
         return response
+
+    def _busy(self) -> Response:
+        return failing.default_answer(_web.Request(self.environ), HTTPError(503))
 
     def _ended(self, error: BaseException) -> Response:
         """500, as under WSGI: no error handler is asked."""
