@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from framework import drive
-from trivet import App, stream
+from trivet import App, Request, stream
 from trivet.testing import Client
 
 ENDING = pytest.mark.parametrize("ending", [SystemExit, KeyboardInterrupt])
@@ -46,6 +46,7 @@ def ending_app(ending: type[BaseException]) -> App:
 
         begun = asyncio.ensure_future(ends())
         await asyncio.wait((begun,))
+        assert begun.exception() is not None
         return "on"
 
     @app.get("/fine")
@@ -132,3 +133,44 @@ def test_a_websocket_that_ends_the_process_is_closed(ending: type[BaseException]
         for _ in range(2):
             with client.websocket("/") as socket, pytest.raises(Exception, match="1011"):
                 socket.receive()
+
+
+@pytest.mark.parametrize("way", ["well", "gone", "fails", "refused"])
+@pytest.mark.parametrize("around", [False, True])
+def test_what_waits_for_the_end_of_a_websocket_is_called(way: str, around: bool) -> None:
+    app = App()
+    told: list[str] = []
+    if around:
+
+        @app.intercept("/*")
+        def nothing() -> Iterator[None]:
+            yield
+
+    @app.websocket("/")
+    async def handler(ws: Any, req: Request) -> None:
+        req.after(lambda: told.append("after"))
+        if way != "refused":
+            await ws.accept()
+        if way == "gone":
+            await ws.receive()
+        elif way != "well":
+            raise LookupError
+
+    incoming = iter([{"type": "websocket.connect"}, {"type": "websocket.disconnect", "code": 1000}])
+    sent: list[str] = []
+
+    async def receive() -> dict[str, Any]:
+        return next(incoming)  # type: ignore[return-value]
+
+    async def send(message: dict[str, Any]) -> None:
+        assert told == []
+        sent.append(message["type"])
+
+    scope = {
+        "type": "websocket", "path": "/", "raw_path": b"/", "query_string": b"", "root_path": "",
+        "headers": [(b"host", b"a")], "scheme": "ws", "http_version": "1.1", "subprotocols": [],
+    }  # fmt: skip
+    asyncio.run(app.asgi(scope, receive, send))  # type: ignore[arg-type]
+    assert told == ["after"]
+    accepted, closed = ["websocket.accept"], ["websocket.close"]
+    assert sent == {"gone": accepted, "refused": closed}.get(way, accepted + closed)

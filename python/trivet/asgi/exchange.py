@@ -97,7 +97,8 @@ class Exchange:
 
     async def close(self, response: Response) -> None:
         """Whatever waits for the end of the answer, whether somebody waits for it or not."""
-        await self.lane.run(response.close, undo=bool)
+        if response._closers or not isinstance(response.body, bytes):
+            await self.lane.run(response.close, undo=bool)
 
     def end(self) -> None:
         """Nothing is asked any more; what was given to the lane is still done."""

@@ -55,8 +55,7 @@ class Http(Exchange):
             else:
                 await self._stream(response, send)
         finally:
-            if response._closers or not isinstance(response.body, bytes):
-                await self.close(response)
+            await self.close(response)
 
     async def _stream(self, response: Response, send: Send) -> None:
         content = response.body
