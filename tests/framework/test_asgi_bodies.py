@@ -113,3 +113,42 @@ def test_a_client_that_goes_is_noticed_though_nobody_reads_its_body() -> None:
 def test_a_body_that_is_all_there_is_echoed() -> None:
     status, _, pieces = asyncio.run(drive.converse(echoing().asgi, "POST", "/", [], b"abcdefgh"))
     assert (status, b"".join(pieces)) == (200, b"abcdefgh")
+
+
+@pytest.mark.parametrize("threads", [8, 400])
+def test_clients_that_are_slow_to_send_take_no_place(threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("trivet.asgi.lanes.AT_WORK_MAX", 2)
+    monkeypatch.setattr("trivet.asgi.lanes.THREADS_MAX", threads)
+    app = App()
+    app.get("/plain")(lambda: "plain")
+
+    @app.post("/")
+    def whole(req: Request) -> bytes:
+        return req.body
+
+    async def plain() -> None:
+        for _ in range(10):
+            _, _, pieces = await asyncio.wait_for(drive.converse(app.asgi, "GET", "/plain"), SECONDS_MAX)
+            assert pieces == [b"plain"]
+
+    async def main() -> None:
+        slow = [Client(app, "/", 8) for _ in range(8)]
+        lanes = app.asgi._lanes
+        for client in slow:
+            client.sends(b"abcd")
+        deadline = asyncio.get_running_loop().time() + SECONDS_MAX
+        while lanes._kept < 8:
+            assert asyncio.get_running_loop().time() < deadline
+            await asyncio.sleep(0.001)
+        await plain()
+        for client in slow:
+            client.sends(b"efgh", more=False)
+        for client in slow:
+            assert await client.piece() == b"abcdefgh"
+            await asyncio.wait_for(client.task, SECONDS_MAX)
+        await plain()
+        while lanes._at_work or lanes._kept:
+            assert asyncio.get_running_loop().time() < deadline
+            await asyncio.sleep(0.001)
+
+    asyncio.run(main())

@@ -6,6 +6,7 @@ import asyncio
 import sys
 import threading
 from collections.abc import Awaitable, Callable, Iterator, MutableMapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
@@ -86,6 +87,8 @@ class Input:
         self._ended = ended
         #: The client has gone, and before the end.
         self._gone = self._cut = False
+        #: Around the time in which a thread waits for the client.
+        self.waiting: Callable[[], AbstractContextManager[None]] = nullcontext
         self._turn = asyncio.Lock()
         self._messages = 0
         #: Of who waits until something has been taken.
@@ -130,7 +133,8 @@ class Input:
                     f"the body is larger than {PREFETCH_BYTES_MAX} bytes and would block the loop\n"
                     "hint: a handler that is not `async` can read it"
                 )
-            asyncio.run_coroutine_threadsafe(self._more(), self._loop).result()
+            with self.waiting():
+                asyncio.run_coroutine_threadsafe(self._more(), self._loop).result()
         if self._cut:
             raise OSError("the client has gone")
         taken = bytes(self._buffer[:] if size < 0 else self._buffer[:size])

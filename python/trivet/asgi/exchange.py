@@ -6,7 +6,7 @@ import asyncio
 import inspect
 import sys
 from collections.abc import Awaitable
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from typing import TYPE_CHECKING, Any
 
 from .. import failing
@@ -34,6 +34,7 @@ class Exchange:
         self.environ = environ
         self.body = body
         self.lane = Lane(asgi._lanes, self._needs)
+        body.waiting = self.lane.aside
         self.flight: _web.Flight | None = None
         self.response: Response | None = None
         #: What a handler gave that is no `async def`, but gives something to await.
@@ -105,6 +106,7 @@ class Exchange:
         self.lane.leave()
         # It knows us: what the request held is free now, not when the collector comes.
         del self.lane
+        self.body.waiting = nullcontext
 
     # In the lane
 

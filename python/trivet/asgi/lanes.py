@@ -18,8 +18,9 @@ import os
 import threading
 import traceback
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
+from contextlib import contextmanager
 from enum import Enum
 from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
@@ -113,6 +114,28 @@ class Lanes:
                     return False
                 self._keeps(lane, True)
             return True
+
+    def step_aside(self, lane: Lane) -> bool:
+        """Gives the lane's place to others while it waits for its client; its thread is kept meanwhile.
+
+        False where it has none, or where too few threads would be left.
+        """
+        with self._lock:
+            if not lane.begins or self._kept >= THREADS_MAX:
+                return False
+            lane.begins, lane.is_aside = False, True
+            self._at_work -= 1
+            self._keeps(lane, True)
+            self._place()
+            return True
+
+    def step_back(self, lane: Lane) -> None:
+        """Ends that. The lane works again at once, though all places may be taken."""
+        with self._lock:
+            if lane.is_aside:
+                lane.begins, lane.is_aside = True, False
+                self._at_work += 1
+                self._keeps(lane, False)
 
     def _keeps(self, lane: Lane, keeps: bool) -> None:
         self._kept += keeps - lane.keeps
@@ -212,7 +235,7 @@ class Lanes:
                         return
 
     def _done(self, thread: _Thread, lane: Lane) -> None:
-        lane.runs = False
+        lane.runs = lane.is_aside = False
         if lane.begins:
             lane.begins = False
             self._at_work -= 1
@@ -262,7 +285,7 @@ class Lane:
         self.todo: deque[Callable[[], None]] = deque()
         self.thread: _Thread | None = None
         self.need = Need.ANY
-        self.runs = self.begins = self.keeps = self.left = False
+        self.runs = self.begins = self.is_aside = self.keeps = self.left = False
         #: Whether the next step is a later one.
         self.begun = False
 
@@ -312,6 +335,16 @@ class Lane:
                     future.cancel()
                 self.submit(_late, future, undo)
             raise
+
+    @contextmanager
+    def aside(self) -> Iterator[None]:
+        """While the step waits for its client, another request has its place."""
+        is_aside = self._lanes.step_aside(self)
+        try:
+            yield
+        finally:
+            if is_aside:
+                self._lanes.step_back(self)
 
     def keep(self) -> bool:
         """Whether the thread may be kept from all others after the step that asks."""
