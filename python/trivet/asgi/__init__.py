@@ -8,12 +8,13 @@ handler and the pieces of its answer.
 from __future__ import annotations
 
 import asyncio
+import os
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 from .environ import Input, Receive, Scope, Send, environ_of
 from .http import Http
-from .lanes import Lanes
+from .lanes import Ended, Lanes
 from .websocket import Conversation, Disconnected, WebSocket
 
 if TYPE_CHECKING:
@@ -27,9 +28,22 @@ class Asgi:
 
     def __init__(self, app: App) -> None:
         self._app = app
-        self._lanes = Lanes()
+        self._lanes_here = Lanes()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await self._serve(scope, receive, send)
+        except (SystemExit, KeyboardInterrupt) as error:
+            raise Ended(error) from error
+
+    @property
+    def _lanes(self) -> Lanes:
+        # A forked child has the object but not the threads.
+        if self._lanes_here.pid != os.getpid():
+            self._lanes_here = Lanes()
+        return self._lanes_here
+
+    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         kind = scope["type"]
         if kind == "lifespan":
             await self._lifespan(receive, send)

@@ -6,6 +6,7 @@ import asyncio
 import sys
 import threading
 from collections.abc import Awaitable, Callable, Iterator, MutableMapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
@@ -16,6 +17,8 @@ Send = Callable[[Message], Awaitable[None]]
 
 #: What a body may have in memory that an async handler asks for later.
 PREFETCH_BYTES_MAX = 16 * 1024 * 1024
+#: What a body may have in memory while an answer is sent that may still read it.
+AHEAD_BYTES_MAX = 64 * 1024
 
 
 def environ_of(scope: Scope, body: Input) -> dict[str, Any]:
@@ -82,15 +85,31 @@ class Input:
         self._thread = threading.get_ident()
         self._buffer = bytearray()
         self._ended = ended
-        self._gone = False
+        #: The client has gone, and before the end.
+        self._gone = self._cut = False
+        #: Around the time in which a thread waits for the client.
+        self.waiting: Callable[[], AbstractContextManager[None]] = nullcontext
+        self._turn = asyncio.Lock()
+        self._messages = 0
+        #: Of who waits until something has been taken.
+        self._room: asyncio.Event | None = None
 
     async def _more(self) -> None:
-        message = await self._receive()
-        if message["type"] == "http.request":
-            self._buffer += message.get("body", b"")
-            self._ended = not message.get("more_body", False)
-        else:
-            self._ended = self._gone = True
+        """Takes the next message. Who ask at the same time, for a body and for its end, share one."""
+        messages = self._messages
+        async with self._turn:
+            if messages != self._messages:
+                return
+            message = await self._receive()
+            self._messages += 1
+            if message["type"] != "http.request":
+                self._gone, self._cut = True, not self._ended
+                self._ended = True
+            elif not self._ended:
+                self._buffer += message.get("body", b"")
+                self._ended = not message.get("more_body", False)
+        if self._ended and self._room is not None:
+            self._room.set()
 
     async def prefetch(self, bytes_max: int) -> None:
         """Takes what is coming, so that an async handler can read it on the loop; what is too much stays."""
@@ -98,10 +117,13 @@ class Input:
             await self._more()
 
     async def disconnected(self) -> None:
-        """Returns when the client has gone."""
+        """Returns when the client has gone. What it had sent of the body stays."""
         while not self._gone:
-            await self._more()
-            self._buffer.clear()
+            self._room = asyncio.Event()
+            if not self._ended and len(self._buffer) >= AHEAD_BYTES_MAX:
+                await self._room.wait()
+            else:
+                await self._more()
 
     def read(self, size: int = -1) -> bytes:
         # As of a file: less than `size` only at the end, whatever pieces the server got it in.
@@ -111,11 +133,14 @@ class Input:
                     f"the body is larger than {PREFETCH_BYTES_MAX} bytes and would block the loop\n"
                     "hint: a handler that is not `async` can read it"
                 )
-            asyncio.run_coroutine_threadsafe(self._more(), self._loop).result()
-        if self._gone:
+            with self.waiting():
+                asyncio.run_coroutine_threadsafe(self._more(), self._loop).result()
+        if self._cut:
             raise OSError("the client has gone")
-        taken = bytes(self._buffer) if size < 0 else bytes(self._buffer[:size])
+        taken = bytes(self._buffer[:] if size < 0 else self._buffer[:size])
         del self._buffer[: len(taken)]
+        if self._room is not None and not self._ended:
+            self._loop.call_soon_threadsafe(self._room.set)
         return taken
 
     def readline(self, size: int = -1) -> bytes:

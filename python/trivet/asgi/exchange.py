@@ -6,15 +6,24 @@ import asyncio
 import inspect
 import sys
 from collections.abc import Awaitable
+from contextlib import nullcontext, suppress
 from typing import TYPE_CHECKING, Any
 
+from .. import failing
+from .._load import native
+from ..errors import HTTPError
 from ..response import FileBody, Response
 from .environ import Input
-from .lanes import Lane, Need
+from .lanes import Busy, Ended, Lane, Need
 
 if TYPE_CHECKING:
     from .. import _web
     from . import Asgi
+else:
+    _web = native("_web")
+
+#: What a handler may raise that ends the process where nobody else catches it.
+ENDING = (Ended, SystemExit, KeyboardInterrupt)
 
 
 class Exchange:
@@ -25,6 +34,7 @@ class Exchange:
         self.environ = environ
         self.body = body
         self.lane = Lane(asgi._lanes, self._needs)
+        body.waiting = self.lane.aside
         self.flight: _web.Flight | None = None
         self.response: Response | None = None
         #: What a handler gave that is no `async def`, but gives something to await.
@@ -34,15 +44,26 @@ class Exchange:
         """To the answer, or to what has to be awaited for one."""
         app = self.asgi._app
         app.freeze()
+        try:
+            await self._open()
+        except ENDING as error:
+            self.response = self._ended(error)
+        except Busy:
+            self.response = self._busy()
+        if self.response is None:
+            self.lane.tell()
+
+    async def _open(self) -> None:
+        app = self.asgi._app
         if self.asgi._may_block(self.environ["REQUEST_METHOD"]):
             await self.lane.run(self._begin, undo=self._give_up, must=False)
         else:
             self.flight = app._open(self.environ)
-            if not self.flight.is_async:
+            if self.flight.is_async:
+                self.lane.begun = True
+            else:
                 # The handler may begin what goes on while its answer is sent.
                 await self.lane.run(self._call, undo=self._give_up, must=False)
-        if self.response is None:
-            self.lane.tell()
 
     async def handle(self) -> Any:
         """The value of what is awaited."""
@@ -54,7 +75,10 @@ class Exchange:
         """The answer for the handler's value."""
         assert self.flight is not None, "there is no answer yet"
         if not self.lane.used:
-            self.response = self.flight.finish(value)
+            try:
+                self.response = self.flight.finish(value)
+            except ENDING as error:
+                self.response = self._ended(error)
             return self.response
         return await self._end(self.flight.finish, value)
 
@@ -74,13 +98,15 @@ class Exchange:
 
     async def close(self, response: Response) -> None:
         """Whatever waits for the end of the answer, whether somebody waits for it or not."""
-        await self.lane.run(response.close, undo=bool)
+        if response._closers or not isinstance(response.body, bytes):
+            await self.lane.run(response.close, undo=bool)
 
     def end(self) -> None:
         """Nothing is asked any more; what was given to the lane is still done."""
         self.lane.leave()
         # It knows us: what the request held is free now, not when the collector comes.
         del self.lane
+        self.body.waiting = nullcontext
 
     # In the lane
 
@@ -88,6 +114,8 @@ class Exchange:
         self.flight = self.asgi._app._open(self.environ)
         if not self.flight.is_async:
             self._call()
+        elif self._needs() is Need.ALONE and not self.lane.keep():
+            self.response = self.flight.fail(HTTPError(503))
 
     def _call(self) -> None:
         """Runs the handler in the thread of its providers: some of what they give belongs to a thread."""
@@ -95,8 +123,18 @@ class Exchange:
         given = self.flight.run()
         if isinstance(given, Response):
             self.response = given
+            if self._needs() is Need.ALONE and not self.lane.keep():
+                self.response = self._busy()
+                with suppress(HTTPError):
+                    given._give_back(HTTPError(503))
+                given.close()
         else:
             self.awaitable = given
+            if self._needs() is Need.ALONE and not self.lane.keep():
+                close = getattr(given, "close", None)
+                if close is not None:
+                    close()
+                self.response = self.flight.fail(HTTPError(503))
 
     async def _end(self, how: Any, what: object) -> Response:
         def end() -> Response:
@@ -105,9 +143,25 @@ class Exchange:
             return response
 
         self.lane.hear()
-        response = await self.lane.run(end, undo=self._give_up)
+        try:
+            response = await self.lane.run(end, undo=self._give_up)
+        except ENDING as error:
+            self.response = response = self._ended(error)
         self.lane.tell()
         return response
+
+    def _busy(self) -> Response:
+        return failing.default_answer(_web.Request(self.environ), HTTPError(503))
+
+    def _ended(self, error: BaseException) -> Response:
+        """500, as under WSGI: no error handler is asked."""
+        ended = error if isinstance(error, Ended) else Ended(error)
+        if ended is not error:
+            ended.__cause__ = error
+        if self.asgi._app.propagate_errors:
+            raise ended
+        failing.report(self.environ, ended)
+        return failing.default_answer(_web.Request(self.environ), HTTPError(500))
 
     def _give_up(self, error: BaseException | None = None) -> None:
         """Ends what nobody waits for any more, so that everything around it is told."""

@@ -10,6 +10,7 @@ from .._load import native
 from ..response import Response, encoded
 from .environ import Send
 from .exchange import Exchange
+from .lanes import Ended
 
 if TYPE_CHECKING:
     from .. import _web
@@ -35,7 +36,7 @@ class Http(Exchange):
         try:
             await self.body.prefetch(self.asgi._app._limits[0])
             value = await self.handle()
-        except Exception as error:  # noqa: BLE001 - the app's error handlers look at it
+        except (Exception, SystemExit, KeyboardInterrupt) as error:  # noqa: BLE001 - the app's error handlers look at it
             return await self.fail(error)
         except BaseException as error:
             await self.cancel(error)
@@ -54,8 +55,7 @@ class Http(Exchange):
             else:
                 await self._stream(response, send)
         finally:
-            if response._closers or not isinstance(response.body, bytes):
-                await self.close(response)
+            await self.close(response)
 
     async def _stream(self, response: Response, send: Send) -> None:
         content = response.body
@@ -109,6 +109,9 @@ def encoded_fields(fields: list[tuple[str, str]]) -> list[tuple[bytes, bytes]]:
 
 
 async def _next(iterator: AsyncIterator[Any]) -> Any:
-    async for piece in iterator:
-        return piece
+    try:
+        async for piece in iterator:
+            return piece
+    except (SystemExit, KeyboardInterrupt) as error:
+        raise Ended(error) from error
     return None

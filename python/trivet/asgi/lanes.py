@@ -5,17 +5,22 @@ after the other in one context and, as long as its code goes on, in one thread: 
 keeps for a step is there in the next one. In between the thread serves other lanes, unless something open
 belongs to the thread and must not be met by others, such as a transaction. While there are less than
 `THREADS_MAX` threads, each lane that needs one has it for itself anyway.
+
+Only first steps wait for one of `AT_WORK_MAX` places: a handler may wait for what a later step of another
+request gives back. For the same reason lanes that keep a thread for themselves leave some to the others.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextvars
+import os
 import threading
 import traceback
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
+from contextlib import contextmanager
 from enum import Enum
 from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
@@ -24,11 +29,25 @@ T = TypeVar("T")
 
 #: Lanes that are in their first step in a thread, a handler mostly; more wait. Later steps do not count.
 AT_WORK_MAX = 40
-#: So many lanes may have a thread of their own; more share.
+#: More that wait for their first step are refused.
+WAITING_MAX = 10_000
+#: So many lanes may have a thread of their own; more share. Beyond it there are threads in place
+#: of those that are kept, up to `AT_WORK_MAX`, and as many again for later steps.
 THREADS_MAX = 400
 IDLE_SECONDS = 10.0
 
 _MISSING = object()
+
+
+class Busy(Exception):
+    """Too many wait already."""
+
+
+class Ended(RuntimeError):
+    """Code of the app raised what would end the server's loop, and with it all other requests."""
+
+    def __init__(self, error: BaseException) -> None:
+        super().__init__(f"the app raised `{error!r}`")
 
 
 class Need(Enum):
@@ -45,23 +64,38 @@ class Lanes:
     def __init__(self) -> None:
         # Everything here and in `_Thread` is under the lock, of a `Lane` what it says.
         self._lock = threading.Lock()
-        #: With something to do and without a thread, the oldest first.
+        self.pid = os.getpid()
+        #: With something to do and without a thread, the oldest first: those that begin, and others.
         self._waiting: deque[Lane] = deque()
+        self._later: deque[Lane] = deque()
         #: Threads with nothing to do, those without lanes and others; the last used is last.
         self._spare: dict[_Thread, None] = {}
         self._shared: dict[_Thread, None] = {}
         self._threads = 0
         self._at_work = 0
+        #: Lanes that have a thread and let nobody else have it.
+        self._kept = 0
 
     def give(self, lane: Lane, work: Callable[[], None]) -> None:
-        """Has something done in the lane's thread, in one that it gets now if it has none."""
+        """Has something done in the lane's thread, in one that it gets now if it has none.
+
+        Raises `Busy`, or `RuntimeError` where the system has no thread; then it is never done.
+        """
         with self._lock:
+            if not lane.begun and len(self._waiting) >= WAITING_MAX and not lane.todo:
+                raise Busy
             lane.todo.append(work)
             if lane.runs or len(lane.todo) > 1:
                 return  # its turn comes again when the thread has done what is before
             if lane.thread is None:
-                self._waiting.append(lane)
-                self._place()
+                queue = self._later if lane.begun else self._waiting
+                queue.append(lane)
+                try:
+                    self._place()
+                except RuntimeError:
+                    queue.remove(lane)
+                    lane.todo.clear()
+                    raise
             else:
                 self._call(lane.thread, lane)
 
@@ -71,6 +105,41 @@ class Lanes:
             lane.left = True
             if not lane.runs and not lane.todo:
                 self._release(lane)
+
+    def keep(self, lane: Lane) -> bool:
+        """Whether the lane may have its thread alone from now on, without others being left without one."""
+        with self._lock:
+            if not lane.keeps:
+                if self._kept >= THREADS_MAX:
+                    return False
+                self._keeps(lane, True)
+            return True
+
+    def step_aside(self, lane: Lane) -> bool:
+        """Gives the lane's place to others while it waits for its client; its thread is kept meanwhile.
+
+        False where it has none, or where too few threads would be left.
+        """
+        with self._lock:
+            if not lane.begins or self._kept >= THREADS_MAX:
+                return False
+            lane.begins, lane.is_aside = False, True
+            self._at_work -= 1
+            self._keeps(lane, True)
+            self._place()
+            return True
+
+    def step_back(self, lane: Lane) -> None:
+        """Ends that. The lane works again at once, though all places may be taken."""
+        with self._lock:
+            if lane.is_aside:
+                lane.begins, lane.is_aside = True, False
+                self._at_work += 1
+                self._keeps(lane, False)
+
+    def _keeps(self, lane: Lane, keeps: bool) -> None:
+        self._kept += keeps - lane.keeps
+        lane.keeps = keeps
 
     def _call(self, thread: _Thread, lane: Lane) -> None:
         if thread.bound_to is not lane:
@@ -88,32 +157,46 @@ class Lanes:
 
     def _place(self) -> None:
         """Gives threads to lanes that wait for one, as long as there are any."""
-        while self._waiting and self._at_work < AT_WORK_MAX:
-            thread = self._best()
+        while self._later or (self._waiting and self._at_work < AT_WORK_MAX):
+            begins = not self._later
+            thread = self._best(begins)
             if thread is None:
                 return
-            lane = self._waiting.popleft()
+            lane = (self._waiting if begins else self._later).popleft()
             lane.thread = thread
-            lane.begins = True
+            lane.begun = True
+            lane.begins = begins
             thread.lanes += 1
-            self._at_work += 1
+            self._at_work += begins
             self._call(thread, lane)
 
-    def _best(self) -> _Thread | None:
+    def _best(self, begins: bool) -> _Thread | None:
         """One without lanes, else a new one, else that with the fewest; never one that is at work."""
         if self._spare:
             return next(reversed(self._spare))
         if self._threads < THREADS_MAX:
-            thread = _Thread()
+            return self._new()
+        if self._shared:
+            return min(self._shared, key=lambda thread: thread.lanes)
+        beyond = min(self._kept, AT_WORK_MAX) + (0 if begins else AT_WORK_MAX)
+        return self._new() if self._threads < THREADS_MAX + beyond else None
+
+    def _new(self) -> _Thread | None:
+        thread = _Thread()
+        try:
             threading.Thread(target=self._serve, args=(thread,), name="trivet-lane", daemon=True).start()
-            self._threads += 1
-            return thread
-        return min(self._shared, key=lambda thread: thread.lanes, default=None)
+        except RuntimeError:  # the system has no more of them
+            if not self._threads:
+                raise
+            return min(self._shared, key=lambda thread: thread.lanes, default=None)
+        self._threads += 1
+        return thread
 
     def _release(self, lane: Lane) -> None:
         thread, lane.thread = lane.thread, None
         if thread is None:
             return
+        self._keeps(lane, False)
         thread.lanes -= 1
         if thread.bound_to is lane:
             thread.bound_to = None
@@ -152,11 +235,12 @@ class Lanes:
                         return
 
     def _done(self, thread: _Thread, lane: Lane) -> None:
-        lane.runs = False
+        lane.runs = lane.is_aside = False
         if lane.begins:
             lane.begins = False
             self._at_work -= 1
         alone = lane.need is Need.ALONE
+        self._keeps(lane, alone)
         thread.bound_to = lane if alone else None
         if lane.todo:
             if not alone:
@@ -201,12 +285,13 @@ class Lane:
         self.todo: deque[Callable[[], None]] = deque()
         self.thread: _Thread | None = None
         self.need = Need.ANY
-        self.runs = self.begins = self.left = False
+        self.runs = self.begins = self.is_aside = self.keeps = self.left = False
+        #: Whether the next step is a later one.
+        self.begun = False
 
     def submit(self, function: Callable[..., T], *args: Any) -> Future[T]:
         """Has a step done after those that were given before."""
         result: Future[T] = Future()
-        self.used = True
 
         def step() -> None:
             if not result.set_running_or_notify_cancel():
@@ -215,12 +300,17 @@ class Lane:
                 value = self.context.run(function, *args)
             except BaseException as error:  # noqa: BLE001 - it is whose result it is
                 self.need = self.context.run(self._needs)
+                if isinstance(error, (SystemExit, KeyboardInterrupt)):
+                    ended = Ended(error)
+                    ended.__cause__ = error
+                    error = ended
                 result.set_exception(error)
             else:
                 self.need = self.context.run(self._needs)
                 result.set_result(value)
 
         self._lanes.give(self, step)
+        self.used = True
         return result
 
     async def run(
@@ -245,6 +335,20 @@ class Lane:
                     future.cancel()
                 self.submit(_late, future, undo)
             raise
+
+    @contextmanager
+    def aside(self) -> Iterator[None]:
+        """While the step waits for its client, another request has its place."""
+        is_aside = self._lanes.step_aside(self)
+        try:
+            yield
+        finally:
+            if is_aside:
+                self._lanes.step_back(self)
+
+    def keep(self) -> bool:
+        """Whether the thread may be kept from all others after the step that asks."""
+        return self._lanes.keep(self)
 
     def leave(self) -> None:
         """The thread is free once it has done what it was given, whatever the last step needs."""

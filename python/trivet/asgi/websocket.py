@@ -121,20 +121,26 @@ class Conversation(Exchange):
         try:
             await self.handle()
         except Disconnected:
-            await self.finish(None)
-        except Exception as error:  # noqa: BLE001 - what became of it is logged or raised there
+            response = await self.finish(None)
+        except (Exception, SystemExit, KeyboardInterrupt) as error:  # noqa: BLE001 - it is logged or raised there
             response = await self.fail(error)
             if socket._state == "new":
                 await self._refuse(response)
             else:
-                await socket.close(1011)
+                await self._end_of(response, 1011)
             return
         except BaseException as error:
             await self.cancel(error)
             raise
         else:
-            await self.finish(None)
-        await socket.close()
+            response = await self.finish(None)
+        await self._end_of(response, 1000)
+
+    async def _end_of(self, response: Response, code: int) -> None:
+        try:
+            await self.socket.close(code)
+        finally:
+            await self.close(response)
 
     async def _refuse(self, response: Response) -> None:
         """An HTTP answer where the server can send one, else its own 403."""
