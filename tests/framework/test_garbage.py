@@ -8,6 +8,7 @@ import functools
 import gc
 import io
 import threading
+import time
 import weakref
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -99,8 +100,14 @@ def use(app: App, *asks: Any) -> None:
 
 
 def alive(known: list[weakref.ref[Any]]) -> int:
-    gc.collect()
-    return sum(ref() is not None for ref in known)
+    """How many are there, once threads have let go of what they did last."""
+    deadline = time.monotonic() + 5
+    while True:
+        gc.collect()
+        there = sum(ref() is not None for ref in known)
+        if not there or time.monotonic() > deadline:
+            return there
+        time.sleep(0.01)
 
 
 def made(count: int, make: Callable[[], Iterable[Any]]) -> list[weakref.ref[Any]]:
