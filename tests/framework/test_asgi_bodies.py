@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
 from framework import drive
 from trivet import App, Request, stream
+from trivet.asgi.environ import Input
 
 SECONDS_MAX = 20.0
 
@@ -70,6 +72,30 @@ def test_an_answer_may_read_the_body_while_it_is_sent() -> None:
             client.sends(piece, more=piece != b"mnop")
             assert await client.piece() == piece
         await asyncio.wait_for(client.task, SECONDS_MAX)
+
+    asyncio.run(main())
+
+
+def test_a_read_waits_for_no_more_than_it_lacks() -> None:
+    async def main() -> None:
+        messages: asyncio.Queue[Any] = asyncio.Queue()
+        messages.put_nowait({"type": "http.request", "body": b"abcd", "more_body": True})
+        loop = asyncio.get_running_loop()
+        body = Input(messages.get, loop)
+
+        @contextmanager
+        def meanwhile() -> Iterator[None]:
+            # Who looks whether the client has gone takes the message.
+            asyncio.run_coroutine_threadsafe(body._more(), loop).result(SECONDS_MAX)
+            yield
+
+        body.waiting = meanwhile
+        reading = asyncio.create_task(asyncio.to_thread(body.read, 4))
+        try:
+            assert await asyncio.wait_for(asyncio.shield(reading), SECONDS_MAX) == b"abcd"
+        finally:
+            messages.put_nowait({"type": "http.disconnect"})
+            await asyncio.wait((reading,))
 
     asyncio.run(main())
 

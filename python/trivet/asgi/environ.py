@@ -125,16 +125,24 @@ class Input:
             else:
                 await self._more()
 
-    def read(self, size: int = -1) -> bytes:
+    def _lacks(self, size: int) -> bool:
         # As of a file: less than `size` only at the end, whatever pieces the server got it in.
-        while not self._ended and (size < 0 or len(self._buffer) < size):
+        return not self._ended and (size < 0 or len(self._buffer) < size)
+
+    async def _fill(self, size: int) -> None:
+        # Asked here, where messages come: one that came before us is not to be waited for once more.
+        while self._lacks(size):
+            await self._more()
+
+    def read(self, size: int = -1) -> bytes:
+        if self._lacks(size):
             if threading.get_ident() == self._thread:
                 raise RuntimeError(
                     f"the body is larger than {PREFETCH_BYTES_MAX} bytes and would block the loop\n"
                     "hint: a handler that is not `async` can read it"
                 )
             with self.waiting():
-                asyncio.run_coroutine_threadsafe(self._more(), self._loop).result()
+                asyncio.run_coroutine_threadsafe(self._fill(size), self._loop).result()
         if self._cut:
             raise OSError("the client has gone")
         taken = bytes(self._buffer[:] if size < 0 else self._buffer[:size])
