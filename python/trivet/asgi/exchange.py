@@ -114,7 +114,7 @@ class Exchange:
         self.flight = self.asgi._app._open(self.environ)
         if not self.flight.is_async:
             self._call()
-        elif self._needs() is Need.ALONE and not self.lane.keep():
+        elif self._is_one_too_many():
             self.response = self.flight.fail(HTTPError(503))
 
     def _call(self) -> None:
@@ -123,14 +123,14 @@ class Exchange:
         given = self.flight.run()
         if isinstance(given, Response):
             self.response = given
-            if self._needs() is Need.ALONE and not self.lane.keep():
+            if self._is_one_too_many():
                 self.response = self._busy()
                 with suppress(HTTPError):
                     given._give_back(HTTPError(503))
                 given.close()
         else:
             self.awaitable = given
-            if self._needs() is Need.ALONE and not self.lane.keep():
+            if self._is_one_too_many():
                 close = getattr(given, "close", None)
                 if close is not None:
                     close()
@@ -162,6 +162,10 @@ class Exchange:
             raise ended
         failing.report(self.environ, ended)
         return failing.default_answer(_web.Request(self.environ), HTTPError(500))
+
+    def _is_one_too_many(self) -> bool:
+        """Whether it would have to keep its thread, and so many do that no other may."""
+        return self._needs() is Need.ALONE and not self.lane.keep()
 
     def _give_up(self, error: BaseException | None = None) -> None:
         """Ends what nobody waits for any more, so that everything around it is told."""

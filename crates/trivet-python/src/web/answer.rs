@@ -163,7 +163,7 @@ impl<'py> Answer<'py> {
         match (fields, &mut answer) {
             (None, _) => {}
             (Some(given), Self::Plain { fields, .. }) => {
-                let mut made = Headers::with(py, fields.kind().pair(hooks(py)?));
+                let mut made = std::mem::replace(fields, Fields::Media(Kind::Html)).headers(py, hooks(py)?);
                 made.take(py, Headers::read(given)?)?;
                 *fields = Fields::Given(made);
             }
@@ -248,13 +248,6 @@ impl Kind {
 }
 
 impl Fields {
-    const fn kind(&self) -> Kind {
-        match self {
-            Self::Media(kind) | Self::Private(kind) => *kind,
-            Self::Given(_) => Kind::Html,
-        }
-    }
-
     fn headers(self, py: Python<'_>, hooks: &Hooks) -> Headers {
         match self {
             Self::Media(kind) => Headers::with(py, kind.pair(hooks)),

@@ -32,7 +32,7 @@ pub(crate) enum Known {
     Other,
 }
 
-/// What `head` says of the fields besides.
+/// Which of them a list has.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Has {
     pub(crate) media: bool,
@@ -134,7 +134,7 @@ impl Headers {
         Self { fields: vec![Field::made(media, py, Known::Type)] }
     }
 
-    pub(crate) fn clone_in(&self, py: Python<'_>) -> Self {
+    fn clone_in(&self, py: Python<'_>) -> Self {
         let fields =
             self.fields.iter().map(|field| Field { pair: field.pair.clone_ref(py), known: field.known });
         Self { fields: fields.collect() }
